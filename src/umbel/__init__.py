@@ -1,0 +1,1 @@
+"""Umbel: federated learning, simulated and deployed with the same app."""

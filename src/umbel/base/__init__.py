@@ -1,0 +1,62 @@
+"""Errors, time, chance, names and bounds: what every other floor may use."""
+
+from umbel.base.clock import SYSTEM_CLOCK, Clock, SystemClock, VirtualClock
+from umbel.base.errors import (
+    AggregationError,
+    AppLoadError,
+    ConfigError,
+    MissingDependency,
+    NodeLost,
+    NotEnoughNodes,
+    NotEnoughReplies,
+    PartitionError,
+    PeerError,
+    ProtocolError,
+    RecordError,
+    ReplyTimeout,
+    RoundError,
+    StateError,
+    UmbelError,
+    UsageError,
+)
+from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
+from umbel.base.limits import (
+    HEADER_MAX_BYTES,
+    MESSAGE_TTL_S,
+    ROUND_TIMEOUT_S,
+    TENSORS_MAX_COUNT,
+)
+from umbel.base.seeds import Seeds, preserved_globals
+
+__all__ = [
+    "HEADER_MAX_BYTES",
+    "MESSAGE_TTL_S",
+    "ROUND_TIMEOUT_S",
+    "SERVER_NODE_ID",
+    "SYSTEM_CLOCK",
+    "TENSORS_MAX_COUNT",
+    "AggregationError",
+    "AppLoadError",
+    "Clock",
+    "ConfigError",
+    "MissingDependency",
+    "NodeLost",
+    "NotEnoughNodes",
+    "NotEnoughReplies",
+    "PartitionError",
+    "PeerError",
+    "ProtocolError",
+    "RecordError",
+    "ReplyTimeout",
+    "RoundError",
+    "Seeds",
+    "StateError",
+    "SystemClock",
+    "UmbelError",
+    "UsageError",
+    "VirtualClock",
+    "content_hash",
+    "new_id",
+    "new_run_id",
+    "preserved_globals",
+]

@@ -1,0 +1,98 @@
+"""Chance as an argument: named random streams that all derive from one run seed.
+
+A stream is addressed by its name, so that a new consumer of randomness shifts no other stream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+_SEED_BITS = 63
+
+
+class Seeds:
+    """A tree of random streams; ``child`` names a branch.
+
+    Parameters
+    ----------
+    seed : int or None
+        The root of all streams, ``0 <= seed < 2**63``. ``None`` draws one from the operating
+        system; read it back from ``seed`` to repeat the run.
+
+    Examples
+    --------
+    >>> a = Seeds(7).child("round", 3, "sample").numpy().integers(1000)
+    >>> b = Seeds(7).child("round", 3, "sample").numpy().integers(1000)
+    >>> bool(a == b)
+    True
+    """
+
+    __slots__ = ("_digest", "seed")
+
+    def __init__(self, seed: int | None = None) -> None:
+        if seed is None:
+            seed = secrets.randbits(_SEED_BITS)
+        if not 0 <= seed < 1 << _SEED_BITS:
+            raise ValueError(f"a seed lies in [0, 2**{_SEED_BITS}), got {seed}")
+        self.seed = seed
+        self._digest = hashlib.sha256(b"umbel-seed" + seed.to_bytes(8, "little")).digest()
+
+    def child(self, *names: str | int) -> Seeds:
+        """Return the branch with this name; the same name gives the same branch for ever."""
+        branch = object.__new__(Seeds)
+        branch.seed = self.seed
+        digest = self._digest
+        for name in names:
+            # The type is part of the name, so that "1" and 1 are two branches.
+            digest = hashlib.sha256(b"%b%c%b" % (digest, type(name) is str, str(name).encode()))\
+                .digest()
+        branch._digest = digest
+        return branch
+
+    def integer(self, bits: int = _SEED_BITS) -> int:
+        """Return this branch as one integer in ``[0, 2**bits)``, ``bits <= 256``."""
+        return int.from_bytes(self._digest, "little") & ((1 << bits) - 1)
+
+    def numpy(self) -> np.random.Generator:
+        """Return a fresh NumPy generator for this branch."""
+        return np.random.default_rng(self.integer(128))
+
+    def python(self) -> random.Random:
+        """Return a fresh generator of the standard library for this branch."""
+        return random.Random(self.integer(128))
+
+    def seed_globals(self) -> None:
+        """Seed the process-wide generators: ``random``, NumPy's legacy one, and torch's if loaded.
+
+        Libraries that were not imported yet are not touched, and not imported.
+        """
+        random.seed(self.integer(64))
+        np.random.seed(self.integer(32))
+        torch = sys.modules.get("torch")
+        if torch is not None and hasattr(torch, "manual_seed"):
+            torch.manual_seed(self.integer(63))
+        tensorflow = sys.modules.get("tensorflow")
+        if tensorflow is not None and hasattr(tensorflow, "random"):
+            tensorflow.random.set_seed(self.integer(31))
+
+
+@contextmanager
+def preserved_globals() -> Iterator[None]:
+    """Restore the process-wide generators on leaving, whatever was drawn or seeded inside."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    torch = sys.modules.get("torch")
+    torch_state = torch.get_rng_state() if hasattr(torch, "get_rng_state") else None
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        if torch is not None and torch_state is not None:
+            torch.set_rng_state(torch_state)
