@@ -37,7 +37,7 @@ def test_no_yield() -> None:
         if name == "never":
             yield
 
-    with pytest.raises(UsageError, match="lifespan.*never yields"), entered(lifespan, "a"):
+    with pytest.raises(UsageError, match=r"lifespan.*never yields"), entered(lifespan, "a"):
         pytest.fail("the body must not run")
 
 

@@ -67,7 +67,7 @@ def test_a_folder_without_init_is_a_package(tmp_path: Path) -> None:
     "reference", ["", "client", "client.app", "client:", ":app", "a b:app", "a/b:app", "a:b:c"]
 )
 def test_malformed_reference(reference: str) -> None:
-    with pytest.raises(AppLoadError, match="does not name an app.*package.module:attribute"):
+    with pytest.raises(AppLoadError, match=r"does not name an app.*package.module:attribute"):
         load_object(reference)
 
 
@@ -82,25 +82,25 @@ def test_a_file_name_is_corrected() -> None:
 
 
 def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(AppLoadError, match="folder does not exist.*nowhere"):
+    with pytest.raises(AppLoadError, match=r"folder does not exist.*nowhere"):
         load_object("fed_app:app", tmp_path / "nowhere")
 
 
 def test_missing_module_suggests_its_neighbour(tmp_path: Path) -> None:
     write(tmp_path, "client_app.py", "app = 1")
-    with pytest.raises(AppLoadError, match="no module named 'clientapp'.*mean 'client_app'"):
+    with pytest.raises(AppLoadError, match=r"no module named 'clientapp'.*mean 'client_app'"):
         load_object("clientapp:app", tmp_path)
 
 
 def test_missing_module_lists_what_is_there(tmp_path: Path) -> None:
     write(tmp_path, "one.py", "")
     write(tmp_path, "two/__init__.py", "")
-    with pytest.raises(AppLoadError, match="no module named 'fed_app'.*: one, two"):
+    with pytest.raises(AppLoadError, match=r"no module named 'fed_app'.*: one, two"):
         load_object("fed_app.client:app", tmp_path)
 
 
 def test_missing_module_without_a_folder() -> None:
-    with pytest.raises(AppLoadError, match="no module named 'no_such_app'.*installed"):
+    with pytest.raises(AppLoadError, match=r"no module named 'no_such_app'.*installed"):
         load_object("no_such_app:app")
 
 
@@ -122,7 +122,7 @@ def test_a_module_that_the_app_imports_is_missing(tmp_path: Path) -> None:
 
 def test_missing_attribute_suggests_a_near_name(tmp_path: Path) -> None:
     write(tmp_path, "fed_app.py", "client_app = 1")
-    with pytest.raises(AppLoadError, match="'fed_app' has no attribute 'clientapp'.*'client_app'"):
+    with pytest.raises(AppLoadError, match=r"'fed_app' has no attribute 'clientapp'.*'client_app'"):
         load_object("fed_app:clientapp", tmp_path)
 
 

@@ -26,6 +26,8 @@ HandlerT = TypeVar("HandlerT", bound=Handler)
 LifespanT = TypeVar("LifespanT", bound=Lifespan[Context])
 
 _DEFAULT_ACTION = "default"
+_CATEGORIES = ("train", "evaluate", "query")
+_CATEGORIES_HINT = f"the types of messages to clients are {', '.join(_CATEGORIES)}"
 
 
 class ClientApp:
@@ -209,11 +211,13 @@ class ClientApp:
             for name, function in sorted(self._registered.items())
         )
         category, _, action = message_type.partition(".")
-        decorator = f"@app.{category}({action!r})" if action else f"@app.{category}()"
+        hint = f"put @app.{category}({repr(action) if action else ''}) above the function for them"
+        if category not in _CATEGORIES:
+            hint = _CATEGORIES_HINT
         return UsageError(
             f"nothing is registered for messages of type {message_type!r}; registered: "
             f"{known or 'nothing'}",
-            hint=f"put {decorator} above the function that answers them",
+            hint=hint,
         )
 
 
@@ -237,7 +241,7 @@ def _client_handler(client_fn: ClientFn) -> Handler:
             case _:
                 raise UsageError(
                     f"a client does not answer messages of type {message_type!r}",
-                    hint='the types of messages to clients are "train", "evaluate" and "query"',
+                    hint=_CATEGORIES_HINT,
                 )
         return checked_reply(method(message, context), message, method)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -102,12 +103,9 @@ class _NumPyAdapter(Client):
         answer = self._client.fit(arrays.to_numpy_ndarrays(), config)
         form = "(parameters, num_examples, metrics)"
         parameters, num_examples, metrics = _three(answer, method, form)
-        trained = _checked_arrays(parameters, method)
-        # Names survive, so that what came from a torch state dict can go back into one.
-        names = list(arrays) if len(arrays) == len(trained) else map(str, range(len(trained)))
         content = RecordDict(
             {
-                "arrays": ArrayRecord(dict(zip(names, trained, strict=True))),
+                "arrays": _array_record(parameters, list(arrays), method),
                 "metrics": _metrics(_counted(num_examples, method), metrics, method),
             }
         )
@@ -133,8 +131,8 @@ class _NumPyAdapter(Client):
         config = _config(message)
         if action == "get_parameters":
             method = f"{type(self._client).__name__}.get_parameters"
-            parameters = _checked_arrays(self._client.get_parameters(config), method)
-            return Message(RecordDict({"arrays": ArrayRecord(parameters)}), reply_to=message)
+            arrays = _array_record(self._client.get_parameters(config), [], method)
+            return Message(RecordDict({"arrays": arrays}), reply_to=message)
         method = f"{type(self._client).__name__}.get_properties"
         properties = _checked_dict(self._client.get_properties(config), "properties", method)
         try:
@@ -191,7 +189,11 @@ def _three(answer: object, method: str, form: str) -> tuple[object, object, obje
     raise RecordError(f"{method} returned {got}", hint=f"return the tuple {form}")
 
 
-def _checked_arrays(parameters: object, method: str) -> NDArrays:
+def _array_record(parameters: object, names: list[str], method: str) -> ArrayRecord:
+    """Return the arrays under ``names`` if there are as many, and numbered otherwise.
+
+    Names survive, so that what came from a torch state dict can go back into one.
+    """
     if not isinstance(parameters, (list, tuple)):
         raise RecordError(
             f"{method} returned {type(parameters).__name__} as parameters",
@@ -205,7 +207,12 @@ def _checked_arrays(parameters: object, method: str) -> NDArrays:
                 "NumPy array",
                 hint="convert it, for instance with tensor.detach().cpu().numpy()",
             )
-    return [np.asarray(array) for array in parameters]
+    if len(names) != len(parameters):
+        names = [str(index) for index in range(len(parameters))]
+    try:
+        return ArrayRecord(dict(zip(names, map(np.asarray, parameters), strict=True)))
+    except RecordError as error:
+        raise _of_method(error, method, "parameters") from error
 
 
 def _counted(num_examples: object, method: str) -> dict[str, int]:
@@ -221,7 +228,7 @@ def _counted(num_examples: object, method: str) -> dict[str, int]:
     return {"num-examples": int(num_examples)}
 
 
-def _metrics(fixed: dict[str, float] | dict[str, int], metrics: object, method: str) -> MetricRecord:
+def _metrics(fixed: Mapping[str, float], metrics: object, method: str) -> MetricRecord:
     own = _checked_dict(metrics, "metrics", method)
     for key, value in fixed.items():
         if key in own and own[key] is not value and own[key] != value:
