@@ -142,7 +142,19 @@ def test_within_the_bound_nothing_is_written(after: list[float]) -> None:
 def test_a_reply_with_the_received_arrays_themselves() -> None:
     received = RecordDict({"arrays": ArrayRecord({"w": np.full(2, 9.0)})})
     reply = run(clipping_mod(1.0), received, lambda m: Message(m.content, reply_to=m))
-    assert reply.content is received
+    np.testing.assert_array_equal(reply.content["arrays"]["w"].view(), [9.0, 9.0])
+
+
+def test_a_handler_that_trains_in_the_buffers_it_received() -> None:
+    def in_place(message: Message) -> Message:
+        (weights,) = message.content["arrays"].to_numpy_ndarrays(keep_input=False)
+        weights += [3.0, 4.0]
+        return Message(RecordDict({"arrays": ArrayRecord({"w": weights})}), reply_to=message)
+
+    received = RecordDict({"arrays": ArrayRecord({"w": np.zeros(2)})})
+    reply = run(clipping_mod(1.0), received, in_place)
+    np.testing.assert_allclose(reply.content["arrays"]["w"].view(), [0.6, 0.8])
+    np.testing.assert_array_equal(received["arrays"]["w"].view(), [0.0, 0.0])
 
 
 def test_the_records_that_the_handler_keeps_are_not_changed() -> None:

@@ -116,7 +116,7 @@ def test_queries() -> None:
 
 @pytest.mark.parametrize("message_type", ["query.other", "train.other", "evaluate.other"])
 def test_other_actions_are_refused(message_type: str) -> None:
-    with pytest.raises(UsageError, match="does not answer .* with action 'other'"):
+    with pytest.raises(UsageError, match=r"does not answer .* with action 'other'"):
         ask(Answers(None), a_model(), message_type)
 
 

@@ -64,7 +64,8 @@ def clipping_mod(max_norm: float) -> Mod:
         raise UsageError(f"max_norm is {max_norm}", hint="the bound must be finite and above zero")
 
     def clip(message: Message, context: Context, call_next: Handler) -> Message:
-        # Taken before the handler runs: it may put new arrays into the records it was given.
+        if message.has_content():
+            message.content = _read_only(message.content)
         before = _arrays_of(message)
         reply = call_next(message, context)
         after = _arrays_of(reply)
@@ -76,6 +77,19 @@ def clipping_mod(max_norm: float) -> Mod:
         return reply
 
     return clip
+
+
+def _read_only(content: RecordDict) -> RecordDict:
+    """Return the content around read-only views of its arrays.
+
+    Records may hand their buffers out to a handler that trains in place; what it received would
+    then change along with what it returns, and the update would look like zero.
+    """
+    content = content.copy()
+    for record in content.array_records.values():
+        for key, array in list(record.items()):
+            record[key] = Array(array.view())
+    return content
 
 
 def _arrays_of(message: Message) -> dict[Place, Array]:
@@ -110,7 +124,7 @@ def _updated(
                 key="/".join(place),
             )
         # By name, so that bfloat16 and float8, which NumPy does not know as floating, are in.
-        if "float" in new.dtype and old is not new:
+        if new.dtype.startswith(("float", "bfloat")) and old is not new:
             pairs[place] = old, new
     return pairs
 
