@@ -153,16 +153,19 @@ def _squared_distance(old: Array, new: Array) -> float:
 
 
 def _chunks(old: Array, new: Array) -> Iterator[tuple[Float64s, Float64s]]:
-    # C order, so that the memory layout of a handler's arrays does not change the sum.
-    yield from np.nditer(
-        [old.view(), new.view()],
-        flags=["external_loop", "buffered", "zerosize_ok"],
-        op_flags=[["readonly"], ["readonly"]],
-        op_dtypes=[np.float64, np.float64],
-        casting="unsafe",
-        order="C",
-        buffersize=_CHUNK_ELEMENTS,
-    )
+    """Yield both arrays in C order, piece by piece, in double precision.
+
+    The cuts depend on the size alone, so that the layout in memory does not change a sum.
+    """
+    befores, afters = _flat(old.view()), _flat(new.view())
+    for start in range(0, math.prod(new.shape), _CHUNK_ELEMENTS):
+        piece = slice(start, start + _CHUNK_ELEMENTS)
+        yield np.asarray(befores[piece], np.float64), np.asarray(afters[piece], np.float64)
+
+
+def _flat(array: np.ndarray[Any, Any]) -> Any:
+    """Return something that slices like the flattened array, without a copy of the whole."""
+    return array.reshape(-1) if array.flags.c_contiguous else array.flat
 
 
 def _clipped(

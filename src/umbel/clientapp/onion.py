@@ -54,7 +54,7 @@ def checked_reply(reply: object, message: Message, function: Callable[..., objec
             f"{name_of(function)} returned {type(reply).__name__}, not a Message",
             hint="end it with `return Message(content, reply_to=message)`",
         )
-    if reply.metadata.reply_to_message_id != message.metadata.message_id:
+    if not reply.metadata.answers(message.metadata):
         raise UsageError(
             f"{name_of(function)} returned a Message that is not a reply to the one it was given",
             hint="build it with `Message(content, reply_to=message)`",
