@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "umbel"
+TYPE_GUARDS = {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,8 @@ class Import:
     module: str
     name: str | None
     alias: str
+    for_types: bool
+    """Whether it stands under ``if TYPE_CHECKING:``, and so loads nothing."""
 
     @property
     def target(self) -> str:
@@ -55,15 +58,24 @@ class Source:
         return tuple(self._imports())
 
     def _imports(self) -> Iterator[Import]:
+        guarded = {
+            id(inner)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) in TYPE_GUARDS
+            for statement in node.body
+            for inner in ast.walk(statement)
+        }
         for node in ast.walk(self.tree):
+            for_types = id(node) in guarded
             if isinstance(node, ast.Import):
                 for name in node.names:
                     alias = name.asname or name.name.partition(".")[0]
-                    yield Import(node.lineno, name.name, None, alias)
+                    yield Import(node.lineno, name.name, None, alias, for_types)
             elif isinstance(node, ast.ImportFrom):
                 module = self._absolute(node)
                 for name in node.names:
-                    yield Import(node.lineno, module, name.name, name.asname or name.name)
+                    alias = name.asname or name.name
+                    yield Import(node.lineno, module, name.name, alias, for_types)
 
     def _absolute(self, node: ast.ImportFrom) -> str:
         if not node.level:

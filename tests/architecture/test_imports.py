@@ -9,7 +9,8 @@ from fnmatch import fnmatch
 
 import pytest
 
-# Library -> where in src/umbel it may be imported, in functions and for types too.
+# Library -> the files of src/umbel that may import it, in functions too. For types alone
+# (`if TYPE_CHECKING:`) all files of the folder may, so that signatures can be precise.
 ML_LIBRARY = ("records/bridges/*",)
 HOMES = {
     "cloudpickle": ("simulation/*",),
@@ -17,9 +18,9 @@ HOMES = {
     "grpc": ("deployment/*",),
     "jax": ML_LIBRARY,
     "keras": ML_LIBRARY,
-    "matplotlib": ("partition/plot*.py", "serverapp/plot*.py", "serverapp/result*.py"),
+    "matplotlib": ("cli/plot*.py", "partition/plot*.py", "serverapp/plot*.py"),
     "ml_dtypes": ("records/*",),
-    "pandas": ("partition/table*.py", "serverapp/result*.py"),
+    "pandas": ("partition/label_counts.py", "serverapp/tables.py"),
     "ray": ("simulation/ray*.py",),
     "rich": ("cli/*",),
     "safetensors": (),
@@ -39,7 +40,9 @@ def strangers(source):
     for item in source.imports:
         library = item.module.partition(".")[0]
         homes = HOMES.get(library)
-        if homes is not None and not any(fnmatch(source.in_package, home) for home in homes):
+        if homes is None or any(fnmatch(source.in_package, home) for home in homes):
+            continue
+        if not (item.for_types and source.folder in {home.split("/")[0] for home in homes}):
             allowed = ", ".join(homes) or "the tests alone"
             yield f"{source.path}:{item.line}: {library} is at home in {allowed}"
 
@@ -128,6 +131,14 @@ def test_a_library_away_from_home_is_found_wherever_it_is_imported(source, text)
     (found,) = strangers(source("src/umbel/updates/a.py", text))
     assert "torch is at home in records/bridges/*" in found
     assert not list(strangers(source("src/umbel/records/bridges/torch.py", text)))
+
+
+def test_types_of_a_library_may_be_named_all_over_its_folder(source):
+    text = "if TYPE_CHECKING:\n    import torch\n"
+    assert not list(strangers(source("src/umbel/records/array.py", text)))
+    text += "else:\n    import torch\n"
+    (found,) = strangers(source("src/umbel/records/array.py", text))
+    assert found.startswith("src/umbel/records/array.py:4: ")
 
 
 @pytest.mark.parametrize(
