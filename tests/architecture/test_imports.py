@@ -1,5 +1,6 @@
 """Who may import what: the floors, the folders' doors, and the homes of heavy libraries."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -80,13 +81,8 @@ def layers(root):
 
 @pytest.fixture(scope="session")
 def public(folders):
-    return {f: set(getattr(sys.modules[f"umbel.{f}"], "__all__", ())) for f in loaded(folders)}
-
-
-def loaded(folders):
-    for folder in folders:
-        __import__(f"umbel.{folder}")
-        yield folder
+    packages = {folder: importlib.import_module(f"umbel.{folder}") for folder in folders}
+    return {folder: set(getattr(p, "__all__", ())) for folder, p in packages.items()}
 
 
 def test_every_heavy_library_stays_at_home(sources):
