@@ -41,6 +41,7 @@ class Heterogeneity:
     size_imbalance: float
 
     def __str__(self) -> str:
+        """Return the three figures in one line."""
         return (
             f"total variation {self.total_variation:.3f}, "
             f"Jensen-Shannon {self.jensen_shannon:.3f}, "

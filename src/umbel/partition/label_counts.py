@@ -39,7 +39,8 @@ class LabelCounts:
     @property
     def sizes(self) -> Indices:
         """The number of samples of each client."""
-        return self.counts.sum(axis=1, dtype=np.int64)
+        total: Indices = self.counts.sum(axis=1)
+        return total
 
     def distributions(self) -> npt.NDArray[np.float64]:
         """Return each client's share of each class, float64, rows sum to 1 (0 without samples)."""
@@ -70,6 +71,7 @@ class LabelCounts:
         )
 
     def __str__(self) -> str:
+        """Return a text table: a row a client, a column a class, and the heterogeneity."""
         columns = self.classes[:MAX_PRINTED_CLASSES]
         shown = self.counts[:MAX_PRINTED_CLIENTS]
         more_classes = len(self.classes) - len(columns)

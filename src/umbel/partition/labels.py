@@ -60,7 +60,8 @@ def classify(labels: npt.ArrayLike, name: str = "labels") -> Classes:
 
 def _missing(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     if array.dtype.kind in "fcmM":
-        return np.not_equal(array, array)  # NaN and NaT alone differ from themselves
+        differs: npt.NDArray[np.bool_] = array != array  # only NaN and NaT differ from themselves
+        return differs
     if array.dtype.kind == "O":
         return np.array([value is None or bool(value != value) for value in array])
     return np.zeros(len(array), dtype=np.bool_)

@@ -121,7 +121,7 @@ def _sizes_of_fixed_shards(
 
 def _too_few(needed: int, size: int, total: int) -> PartitionError:
     return PartitionError(
-        f"{needed} shards of at least {size} samples are needed, but there are only {total} samples",
+        f"{total} samples are too few for {needed} shards of at least {size}",
         hint="lower num_partitions, num_shards_per_partition or shard_size",
     )
 
