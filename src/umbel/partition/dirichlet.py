@@ -116,8 +116,8 @@ def _checked_alpha(alpha: float | Sequence[float] | _Floats, parts: int) -> _Flo
             f"alpha has shape {values.shape}, but there are {parts} partitions",
             hint="give one number, or one number a partition",
         )
-    # NaN fails both comparisons; a sum that overflows leaves no shares to draw.
-    if not (values > 0).all() or not values.sum() < np.inf:
+    # NaN fails both comparisons. NumPy draws zeros where the sum of alpha overflows.
+    if not (values > 0).all() or not values.max() < np.finfo(np.float64).max / parts:
         raise PartitionError(
             f"alpha must be above 0 and finite, got {alpha}",
             hint="0.1 for a strong skew, 1 for a moderate one, 100 for nearly none",
