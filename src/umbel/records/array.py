@@ -210,9 +210,7 @@ def _to_ndarray(value: object) -> NDArray[Any]:
     return ndarray
 
 
-def _from_bytes(
-    dtype_name: str, shape: tuple[int, ...], stype: str, data: _Buffer
-) -> NDArray[Any]:
+def _from_bytes(dtype_name: str, shape: tuple[int, ...], stype: str, data: _Buffer) -> NDArray[Any]:
     dtype = dtype_of(dtype_name)
     if any(type(length) is not int or length < 0 for length in shape):
         raise RecordError(f"a shape is made of non-negative integers, got {shape}")

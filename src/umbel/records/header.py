@@ -159,8 +159,7 @@ def _header_text(body: memoryview) -> tuple[bytes, int]:
     data_start = LENGTH_BYTES + length
     if data_start > body.nbytes:
         raise ProtocolError(
-            f"the header says it has {length} bytes, but only "
-            f"{body.nbytes - LENGTH_BYTES} follow"
+            f"the header says it has {length} bytes, but only {body.nbytes - LENGTH_BYTES} follow"
         )
     text = bytes(body[LENGTH_BYTES:data_start])
     if not text.startswith(b"{"):

@@ -115,9 +115,7 @@ def _too_large(key: str) -> RecordError:
     )
 
 
-def _refused(
-    key: str, value: object, kinds: frozenset[type], inside: str = ""
-) -> RecordError:
+def _refused(key: str, value: object, kinds: frozenset[type], inside: str = "") -> RecordError:
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     return RecordError(
         f"{inside}{type(value).__name__} cannot be held here: "

@@ -55,9 +55,7 @@ def _jax() -> Any:
     try:
         import jax
     except ImportError as error:
-        raise MissingDependency(
-            "a pytree needs JAX", hint='pip install "umbel[jax]"'
-        ) from error
+        raise MissingDependency("a pytree needs JAX", hint='pip install "umbel[jax]"') from error
     return jax
 
 
