@@ -23,6 +23,7 @@ from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes, Report
 from umbel.simulation.template import PROGRESS
 from umbel.simulation.threads import ENVIRONMENT
 
+_START = "import sys; from umbel.simulation.template import main; sys.exit(main(int(sys.argv[1])))"
 _GOODBYE_S = 0.5
 _LOAD_S = 600.0
 
@@ -37,9 +38,17 @@ class Template:
     def launch(self) -> None:
         """Start the process; it loads the app while the engine goes on."""
         self.channel, theirs = Channel.pair()
-        values = {**environment(), **dict.fromkeys(ENVIRONMENT, "1"), **self._plan.environment}
+        # The engine's path comes first, so that both sides import the same Umbel.
+        own = environment()
+        path = os.pathsep.join([str(Path(__file__).parents[2]), own.get("PYTHONPATH", "")])
+        values = {
+            **own,
+            **dict.fromkeys(ENVIRONMENT, "1"),
+            **self._plan.environment,
+            "PYTHONPATH": path.rstrip(os.pathsep),
+        }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "umbel.simulation.template", str(theirs.fileno())],
+            [sys.executable, "-c", _START, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             env=values,
             stdin=subprocess.DEVNULL,
@@ -47,9 +56,7 @@ class Template:
         )
         theirs.close()
         self._ready = False
-        # The engine's own path comes first, so that both sides import the same files.
-        package_root = str(Path(__file__).parents[2])
-        path = [package_root, *(entry or os.getcwd() for entry in sys.path)]
+        path = [entry or os.getcwd() for entry in sys.path]
         with contextlib.suppress(Closed):  # what ended it is told by `wait_ready`
             self.channel.send((tuple(self._spec), path))
 

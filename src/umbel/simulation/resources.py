@@ -102,9 +102,9 @@ class Resources:
         ConfigError
             This machine cannot hold a single client.
         """
-        gpus = visible_gpus() if self.total_gpus is None else [
-            str(i) for i in range(self.total_gpus)
-        ]
+        gpus = (
+            visible_gpus() if self.total_gpus is None else [str(i) for i in range(self.total_gpus)]
+        )
         slots = _gpu_slots(gpus, self.num_gpus) if self.num_gpus else []
         if self.num_gpus and not slots:
             raise ConfigError(
@@ -163,9 +163,7 @@ def _gpu_slots(gpus: list[str], each: float) -> list[str]:
     if each < 1:
         return [gpu for _ in range(int(1 / each + 1e-9)) for gpu in gpus]
     size = int(each)
-    return [
-        ",".join(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)
-    ]
+    return [",".join(gpus[start : start + size]) for start in range(0, len(gpus) - size + 1, size)]
 
 
 def _check_keys(config: Mapping[str, Any], known: Any, where: str) -> None:

@@ -1,7 +1,7 @@
 """The process that loads the app once and becomes, or forks, the workers.
 
 It is started afresh, so it has one thread and nothing of the engine's memory: forking it is safe,
-and the workers share the memory of whatever the app imported. Run as a module by the engine.
+and the workers share the memory of whatever the app imported.
 """
 
 from __future__ import annotations
@@ -179,9 +179,7 @@ class WorkerProcess:
             (span, None if body is None else self._ship(body, fds, lend=True))
             for span, body in report.partials
         ]
-        states = [
-            (node, None if body is None else b"".join(body)) for node, body in report.states
-        ]
+        states = [(node, None if body is None else b"".join(body)) for node, body in report.states]
         value = (
             report.job,
             report.errors,
@@ -216,7 +214,3 @@ class WorkerProcess:
 
     def _on_task(self, position: int) -> None:
         PROGRESS.pack_into(self._progress, 0, position, SYSTEM_CLOCK.monotonic())
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))

@@ -112,9 +112,7 @@ class Worker:
         self._on_task(-1)
         now = SYSTEM_CLOCK.monotonic()
         report.elapsed_s = now - begin
-        report.committed = (
-            self._sums is None or batch.commit or now - self._last_commit > COMMIT_S
-        )
+        report.committed = self._sums is None or batch.commit or now - self._last_commit > COMMIT_S
         if report.committed:
             self._commit(report, now)
         return report
