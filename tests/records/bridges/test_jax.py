@@ -1,4 +1,5 @@
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,6 +13,11 @@ from umbel.records.recorddict import RecordDict
 pytestmark = pytest.mark.slow
 
 
+class Pair(NamedTuple):
+    a: object
+    b: object
+
+
 @pytest.fixture(scope="module")
 def jax():
     return pytest.importorskip("jax")
@@ -21,7 +27,7 @@ def jax():
 def tree(jax):
     return {
         "dense": {"kernel": jax.numpy.ones((2, 3), "bfloat16"), "bias": jax.numpy.zeros(3)},
-        "layers": [np.arange(3, dtype="int32"), (jax.numpy.float32(2),)],
+        "layers": [np.arange(3, dtype="int32"), Pair(jax.numpy.float32(2), np.zeros(0))],
         "step": 7,
         "nothing": None,
     }
@@ -29,7 +35,8 @@ def tree(jax):
 
 def test_leaves_are_named_by_their_path(tree):
     record = ArrayRecord.from_pytree(tree)
-    assert set(record) == {"dense/bias", "dense/kernel", "layers/0", "layers/1/0", "step"}
+    dense = {"dense/bias", "dense/kernel"}
+    assert set(record) == dense | {"layers/0", "layers/1/a", "layers/1/b", "step"}
     assert record["dense/kernel"].dtype == "bfloat16"
 
 

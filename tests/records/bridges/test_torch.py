@@ -61,7 +61,7 @@ def stored(tensor):
     return tensor.contiguous().clone().untyped_storage().tolist()
 
 
-@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("name", [*DTYPES, "float8_e8m0fnu"])
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3)], ids=str)
 def test_every_dtype_keeps_its_bits(torch, name, shape):
     dtype = getattr(torch, name)
