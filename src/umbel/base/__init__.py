@@ -1,6 +1,7 @@
 """Errors, time, chance, names and bounds: what every other floor may use."""
 
 from umbel.base.clock import SYSTEM_CLOCK, Clock, SystemClock, VirtualClock
+from umbel.base.environment import environment, set_environment
 from umbel.base.errors import (
     AggregationError,
     AppLoadError,
@@ -13,6 +14,7 @@ from umbel.base.errors import (
     PeerError,
     ProtocolError,
     RecordError,
+    RejectedReply,
     ReplyTimeout,
     RoundError,
     StateError,
@@ -20,12 +22,14 @@ from umbel.base.errors import (
     UsageError,
 )
 from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
+from umbel.base.lifespan import Lifespan, check_lifespan, entered
 from umbel.base.limits import (
     HEADER_MAX_BYTES,
     MESSAGE_TTL_S,
     ROUND_TIMEOUT_S,
     TENSORS_MAX_COUNT,
 )
+from umbel.base.loading import load_object
 from umbel.base.seeds import Seeds, preserved_globals
 
 __all__ = [
@@ -39,6 +43,7 @@ __all__ = [
     "AppLoadError",
     "Clock",
     "ConfigError",
+    "Lifespan",
     "MissingDependency",
     "NodeLost",
     "NotEnoughNodes",
@@ -47,6 +52,7 @@ __all__ = [
     "PeerError",
     "ProtocolError",
     "RecordError",
+    "RejectedReply",
     "ReplyTimeout",
     "RoundError",
     "Seeds",
@@ -55,8 +61,13 @@ __all__ = [
     "UmbelError",
     "UsageError",
     "VirtualClock",
+    "check_lifespan",
     "content_hash",
+    "entered",
+    "environment",
+    "load_object",
     "new_id",
     "new_run_id",
     "preserved_globals",
+    "set_environment",
 ]

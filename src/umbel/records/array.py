@@ -139,6 +139,12 @@ class Array:
         return self._array.nbytes
 
     @property
+    def frozen(self) -> bool:
+        """Whether nobody can change the values: the buffer is its own and read-only."""
+        flags = self._array.flags
+        return flags.owndata and not flags.writeable
+
+    @property
     def data(self) -> memoryview:
         """The values as read-only bytes, little-endian and in C order; no copy if they are so."""
         return little_endian_bytes(self._array).toreadonly()

@@ -129,6 +129,21 @@ class Metadata:
     def reply_to_message_id(self, value: str) -> None:
         self._reply_to = value
 
+    def answers(self, request: Metadata) -> bool:
+        """Return whether this is the envelope of a reply to ``request``.
+
+        Cheaper than to compare ids, which would have to be drawn first.
+
+        Examples
+        --------
+        >>> request = Metadata()
+        >>> Metadata(reply_to_message_id=request.message_id).answers(request)
+        True
+        >>> request.answers(request)
+        False
+        """
+        return self._reply_to is request or self.reply_to_message_id == request.message_id
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields by name; ``Metadata(**fields)`` reads them back."""
         return {
