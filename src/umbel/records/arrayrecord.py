@@ -130,7 +130,7 @@ class ArrayRecord(CheckedMapping[Array]):
 
     @classmethod
     def from_keras(cls, model: Any) -> Self:
-        """Return a record of a Keras model's weights, in the order of ``model.get_weights()``."""
+        """Return a record of a Keras 3 model's weights, in the order of ``model.weights``."""
         return cls(model_weights(model))
 
     @classmethod
