@@ -204,6 +204,10 @@ class ArrayRecord(CheckedMapping[Array]):
         """Return read-only views of the values by name, without a copy."""
         return {key: array.view() for key, array in self._items.items()}
 
+    def lent(self) -> dict[str, NDArray[Any]]:
+        """Return the buffers themselves by name, which must be neither kept nor changed."""
+        return {key: array._array for key, array in self._items.items()}
+
     def count_bytes(self) -> int:
         """Return the size of all values in bytes."""
         return sum(array.nbytes for array in self._items.values())
