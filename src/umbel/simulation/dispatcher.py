@@ -13,8 +13,8 @@ from umbel.simulation.job import Job, WorkerState
 from umbel.simulation.merger import Merger
 from umbel.simulation.publisher import Publisher
 from umbel.simulation.states import StateStore
-from umbel.simulation.tasks import Batch, Report, Task
-from umbel.updates import Aggregator
+from umbel.simulation.tasks import Batch, Report, Task, unpack_fault
+from umbel.updates import Aggregator, Span
 
 BATCH_S = 0.004
 """Batches are made this long: short enough to share the work, long enough to hide the dispatch."""
@@ -62,7 +62,15 @@ class Dispatcher:
         self._assign()
 
     def pump(self, timeout_s: float | None = None) -> None:
-        """Hand out work, wait for something to happen, and deal with it."""
+        """Hand out work, wait for something to happen, and deal with it.
+
+        Raises
+        ------
+        Exception
+            What an aggregator raised when it merged; its job is given up.
+        NodeLost
+            Workers end before they run a client.
+        """
         self._assign()
         self._close_done()
         if not self.jobs:
@@ -150,11 +158,19 @@ class Dispatcher:
             state.uncommitted.setdefault(job.number, []).extend(positions)
             if report.committed:
                 del state.uncommitted[job.number]
-            for span, payload in report.partials:
-                job.put(span, payload)
+            self._merge(job, report.partials)
         for position, (code, reason, kind, trace) in report.errors:
             self._fail(job, position, Error(code, reason, kind=kind, traceback=trace))
+        if report.fault is not None:
+            job.fault = job.fault or unpack_fault(report.fault)
         self._run.progress(job.settled, job.cohort, len(job.errors))
+
+    def _merge(self, job: Job, partials: list[tuple[Span, Any]]) -> None:
+        try:
+            for span, payload in partials:
+                job.put(span, payload)
+        except Exception as error:  # the aggregator's; it ends this job and no other
+            job.fault = job.fault or error
 
     def _take_loss(self, event: Lost) -> None:
         state = self._workers[event.worker]
@@ -237,6 +253,8 @@ class Dispatcher:
         for job in [job for job in self.jobs if job.done]:
             self.jobs.remove(job)
             self.publisher.finish(job.number)
+            if job.fault is not None:
+                raise job.fault
 
     def release(self, job: Job) -> None:
         """Hear that the partial sums of a job have been read."""

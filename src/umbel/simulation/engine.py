@@ -96,10 +96,12 @@ class SimulationGrid(Grid):
             return super().fold(messages, aggregator, timeout=timeout)
         self.finish()  # two jobs must not read and write the same states at once
         job = self._open_job(messages, aggregator, timeout)
-        self._dispatcher.finish(job)
-        total = job.total()
-        value = None if total is None else aggregator.finish(total)
-        self._dispatcher.release(job)
+        try:
+            self._dispatcher.finish(job)
+            total = job.total()
+            value = None if total is None else aggregator.finish(total)
+        finally:
+            self._dispatcher.release(job)
         failures = [(job.tasks[p].node_id, error) for p, error in sorted(job.errors.items())]
         return Folded(value, job.cohort - len(failures), failures)
 

@@ -189,6 +189,7 @@ class WorkerProcess:
             report.committed,
             report.released,
             report.elapsed_s,
+            report.fault,
         )
         return value, fds
 

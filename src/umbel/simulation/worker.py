@@ -5,6 +5,7 @@ The same class runs in the engine's own process, in a forked one, and inside a R
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from umbel.clientapp import ClientApp
 from umbel.records import (
     ArrayRecord,
     Context,
+    Error,
     ErrorCode,
     Message,
     Metadata,
@@ -32,7 +34,16 @@ from umbel.records import (
     decode,
     encode,
 )
-from umbel.simulation.tasks import AppSpec, Batch, Bytes, ContentSpec, ErrorFields, Report, Task
+from umbel.simulation.tasks import (
+    AppSpec,
+    Batch,
+    Bytes,
+    ContentSpec,
+    ErrorFields,
+    Report,
+    Task,
+    pack_fault,
+)
 from umbel.updates import Aggregator, PartialSums
 
 COMMIT_S = 1.0
@@ -98,10 +109,19 @@ class Worker:
         self._last_commit = 0.0
 
     def run(self, batch: Batch) -> Report:
-        """Run the clients of a batch."""
+        """Run the clients of a batch; what ends it early is told in the report."""
+        report = Report(batch.job)
+        try:
+            self._run(batch, report)
+        except Exception as error:
+            # No client's doing, but the aggregator's or our own: it ends the call, not the worker.
+            self._on_task(-1)
+            report.fault = pack_fault(error)
+        return report
+
+    def _run(self, batch: Batch, report: Report) -> None:
         begin = SYSTEM_CLOCK.monotonic()
         self._prepare(batch, begin)
-        report = Report(batch.job)
         for task in batch.tasks:
             self._on_task(task.position)
             content = self._run_task(task, report)
@@ -113,7 +133,6 @@ class Worker:
         report.committed = self._sums is None or batch.commit or now - self._last_commit > COMMIT_S
         if report.committed:
             self._commit(report, now)
-        return report
 
     def forget(self, blobs: list[int], contents: list[int]) -> None:
         """Let go of bodies that will not be needed again."""
@@ -138,7 +157,9 @@ class Worker:
     def _assemble(self, spec: ContentSpec) -> RecordDict:
         small = decode(spec.small)
         arrays = {name: self._blobs[blob] for name, blob in spec.arrays}
-        return RecordDict({name: arrays.get(name) or small[name] for name in spec.order})
+        return RecordDict(
+            {name: arrays[name] if name in arrays else small[name] for name in spec.order}
+        )
 
     def _run_task(self, task: Task, report: Report) -> RecordDict | None:
         """Run one client; return what it replied, or ``None`` and an error in the report."""
@@ -147,16 +168,17 @@ class Worker:
         try:
             reply = self._app(self._message(task), context)
             if reply.has_error():
-                error = reply.error
-                fields = (int(error.code), error.reason, error.kind, error.traceback)
-                report.errors.append((task.position, fields))
+                report.errors.append((task.position, _error_fields(reply.error)))
                 return None
-            if self._aggregator is None:
-                report.replies.append((task.position, encode(reply.content)))
+            body = encode(reply.content) if self._aggregator is None else None
             state = encode(context.state) if len(context.state) else None
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not _ignores_interrupts():
+                raise
             report.errors.append((task.position, _fields(error)))
             return None
+        if body is not None:
+            report.replies.append((task.position, body))
         if state is not None or task.state is not None:
             self._states.append((task.node_id, state))
         return reply.content
@@ -208,8 +230,28 @@ class Worker:
                 report.partials.append((span, packed))
 
 
+def _ignores_interrupts() -> bool:
+    """Whether Ctrl-C is not for this process, so that a KeyboardInterrupt is a client's own."""
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be made)"
+
+
+def _error_fields(error: Error) -> ErrorFields:
+    """Return the fields of a client's own error as the plain values that travel."""
+    reason, kind, trace = (
+        None if text is None else str(text) for text in (error.reason, error.kind, error.traceback)
+    )
+    return int(error.code), reason, kind, trace
+
+
 def _fields(error: BaseException, *, with_traceback: bool = True) -> ErrorFields:
-    reason = error.message if isinstance(error, UmbelError) else str(error)
+    reason = error.message if isinstance(error, UmbelError) else _text(error)
     if isinstance(error, UmbelError) and error.hint:
         reason = f"{reason}. Hint: {error.hint}"
     trace = "".join(traceback.format_exception(error)) if with_traceback else None
