@@ -26,6 +26,7 @@ from umbel.base.limits import (
     ROUND_TIMEOUT_S,
     TENSORS_MAX_COUNT,
 )
+from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
 from umbel.base.seeds import Seeds, preserved_globals
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "TENSORS_MAX_COUNT",
     "AggregationError",
     "AppLoadError",
+    "AppProject",
     "Clock",
     "ConfigError",
     "MissingDependency",
@@ -49,7 +51,10 @@ __all__ = [
     "RecordError",
     "ReplyTimeout",
     "RoundError",
+    "Scalar",
     "Seeds",
+    "Setting",
+    "SimulationDefaults",
     "StateError",
     "SystemClock",
     "UmbelError",
