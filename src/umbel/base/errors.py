@@ -113,6 +113,12 @@ class AggregationError(RoundError):
     code = "U203"
 
 
+class RejectedReply(RoundError):
+    """One reply cannot be used; the others can."""
+
+    code = "U204"
+
+
 class PeerError(UmbelError):
     """Another process or machine misbehaved."""
 

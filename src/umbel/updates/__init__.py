@@ -1,0 +1,48 @@
+"""The algebra on named arrays: how replies become one update, and an update becomes a step."""
+
+from umbel.updates.aggregator import Aggregator
+from umbel.updates.arrays import Arrays, NDArray, cast_back, sum_dtype
+from umbel.updates.collect import Both, Collect
+from umbel.updates.fold import fold
+from umbel.updates.mean import Mean, WeightedMean, WeightedSum, is_finite
+from umbel.updates.transform import (
+    State,
+    Transform,
+    chain,
+    clip_by_global_norm,
+    global_norm,
+    momentum,
+    scale,
+    scale_by_adam,
+    scale_by_schedule,
+)
+from umbel.updates.tree import PartialSums, Span, block_count, block_size, halve
+
+__all__ = [
+    "Aggregator",
+    "Arrays",
+    "Both",
+    "Collect",
+    "Mean",
+    "NDArray",
+    "PartialSums",
+    "Span",
+    "State",
+    "Transform",
+    "WeightedMean",
+    "WeightedSum",
+    "block_count",
+    "block_size",
+    "cast_back",
+    "chain",
+    "clip_by_global_norm",
+    "fold",
+    "global_norm",
+    "halve",
+    "is_finite",
+    "momentum",
+    "scale",
+    "scale_by_adam",
+    "scale_by_schedule",
+    "sum_dtype",
+]

@@ -1,0 +1,67 @@
+"""Aggregation as a fold: a reply is added and forgotten, and partial sums merge."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+from umbel.records import RecordDict
+
+Acc = TypeVar("Acc")
+
+
+class Aggregator(ABC, Generic[Acc]):
+    """Combines the replies of a cohort without ever holding them all.
+
+    ``merge`` must be associative up to rounding: workers fold shares of the cohort along a tree
+    that is fixed by the cohort's order, so that the bits of the outcome do not depend on who
+    folded what. An aggregator travels to the workers, so it holds settings, never data.
+
+    See Also
+    --------
+    umbel.updates.WeightedMean : the aggregator of FedAvg.
+    """
+
+    @abstractmethod
+    def zero(self) -> Acc:
+        """Return the accumulator of no replies; whoever gets it may change it."""
+
+    @abstractmethod
+    def add(self, acc: Acc, content: RecordDict) -> Acc:
+        """Return ``acc`` with one reply added; ``acc`` may be changed in place.
+
+        The arrays in ``content`` are only lent: a reference to them must not be kept.
+
+        Raises
+        ------
+        RejectedReply
+            The reply cannot be used. ``acc`` must then be as it was: check first, add after.
+        """
+
+    @abstractmethod
+    def merge(self, left: Acc, right: Acc) -> Acc:
+        """Return both partial sums as one; ``left`` may be changed in place, if it is writeable.
+
+        Raises
+        ------
+        AggregationError
+            The two do not fit together.
+        """
+
+    @abstractmethod
+    def finish(self, acc: Acc) -> Any:
+        """Return the outcome of the fold; ``acc`` is spent.
+
+        Raises
+        ------
+        AggregationError
+            There is no outcome, for example because all weights are zero.
+        """
+
+    @abstractmethod
+    def pack(self, acc: Acc) -> RecordDict:
+        """Return ``acc`` as records, so that it can travel as a message body."""
+
+    @abstractmethod
+    def unpack(self, content: RecordDict) -> Acc:
+        """Return the accumulator that ``pack`` was given; its arrays may be read-only."""

@@ -1,0 +1,88 @@
+"""Aggregators that keep small records, and that run two folds at once."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from umbel.records import RecordDict
+from umbel.updates.aggregator import Aggregator
+
+Left = TypeVar("Left")
+Right = TypeVar("Right")
+
+
+class Collect(Aggregator[list[RecordDict]]):
+    """Keeps the metric and config records of every reply, in the cohort's order.
+
+    It is what feeds a user's own metric aggregation, which wants to see all replies. Arrays are
+    left out, so that memory stays small.
+
+    Examples
+    --------
+    >>> from umbel.records import MetricRecord
+    >>> collect = Collect()
+    >>> acc = collect.add(collect.zero(), RecordDict({"metrics": MetricRecord({"loss": 0.5})}))
+    >>> collect.finish(acc)[0]["metrics"]["loss"]
+    0.5
+    """
+
+    def zero(self) -> list[RecordDict]:
+        return []
+
+    def add(self, acc: list[RecordDict], content: RecordDict) -> list[RecordDict]:
+        acc.append(RecordDict({**content.metric_records, **content.config_records}))
+        return acc
+
+    def merge(self, left: list[RecordDict], right: list[RecordDict]) -> list[RecordDict]:
+        return left + right
+
+    def finish(self, acc: list[RecordDict]) -> list[RecordDict]:
+        return acc
+
+    def pack(self, acc: list[RecordDict]) -> RecordDict:
+        return RecordDict(
+            {f"{i}:{name}": record for i, reply in enumerate(acc) for name, record in reply.items()}
+        )
+
+    def unpack(self, content: RecordDict) -> list[RecordDict]:
+        replies: dict[str, RecordDict] = {}
+        for key, record in content.items():
+            index, _, name = key.partition(":")
+            replies.setdefault(index, RecordDict())[name] = record
+        return list(replies.values())
+
+
+class Both(Aggregator[tuple[Any, Any]]):
+    """Two folds over the same replies; the outcome is the pair of theirs.
+
+    ``first`` may reject a reply before ``second`` sees it, so put the stricter one first.
+    """
+
+    def __init__(self, first: Aggregator[Left], second: Aggregator[Right]) -> None:
+        self.first: Aggregator[Any] = first
+        self.second: Aggregator[Any] = second
+
+    def zero(self) -> tuple[Any, Any]:
+        return self.first.zero(), self.second.zero()
+
+    def add(self, acc: tuple[Any, Any], content: RecordDict) -> tuple[Any, Any]:
+        return self.first.add(acc[0], content), self.second.add(acc[1], content)
+
+    def merge(self, left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[Any, Any]:
+        return self.first.merge(left[0], right[0]), self.second.merge(left[1], right[1])
+
+    def finish(self, acc: tuple[Any, Any]) -> tuple[Any, Any]:
+        return self.first.finish(acc[0]), self.second.finish(acc[1])
+
+    def pack(self, acc: tuple[Any, Any]) -> RecordDict:
+        packed = (self.first.pack(acc[0]), self.second.pack(acc[1]))
+        return RecordDict(
+            {f"{i}:{name}": record for i in (0, 1) for name, record in packed[i].items()}
+        )
+
+    def unpack(self, content: RecordDict) -> tuple[Any, Any]:
+        parts = (RecordDict(), RecordDict())
+        for key, record in content.items():
+            index, _, name = key.partition(":")
+            parts[int(index)][name] = record
+        return self.first.unpack(parts[0]), self.second.unpack(parts[1])

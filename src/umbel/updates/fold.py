@@ -1,0 +1,60 @@
+"""Fold replies that are all at hand, with the brackets that distributed workers would use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from umbel.base import RejectedReply
+from umbel.records import RecordDict
+from umbel.updates.aggregator import Aggregator
+from umbel.updates.tree import PartialSums, block_count, block_size
+
+Acc = TypeVar("Acc")
+
+
+def fold(
+    aggregator: Aggregator[Acc],
+    contents: Iterable[RecordDict | None],
+    cohort: int,
+    on_reject: Callable[[int, RejectedReply], None] | None = None,
+) -> Acc | None:
+    """Return the sum of all contents, or ``None`` when there was none to add.
+
+    Parameters
+    ----------
+    aggregator : Aggregator
+        How to add.
+    contents : iterable of RecordDict or None
+        One a member of the cohort, in the cohort's order; ``None`` for a member that failed.
+    cohort : int
+        How many members there are.
+    on_reject : callable, optional
+        Called with the position and the error of a reply that the aggregator will not have; without
+        it the error is raised.
+
+    Raises
+    ------
+    RejectedReply
+        A reply cannot be used, and there is no ``on_reject``.
+    AggregationError
+        Replies do not fit together.
+    """
+    if cohort == 0:
+        return None
+    size = block_size(cohort)
+    sums: PartialSums[Acc] = PartialSums(block_count(cohort), aggregator.merge)
+    acc: Acc | None = None
+    for position, content in enumerate(contents):
+        if content is not None:
+            try:
+                acc = aggregator.add(aggregator.zero() if acc is None else acc, content)
+            except RejectedReply as error:
+                if on_reject is None:
+                    raise
+                on_reject(position, error)
+        if (position + 1) % size == 0 or position + 1 == cohort:
+            block = position // size
+            sums.put((block, block + 1), acc)
+            acc = None
+    return sums.total()

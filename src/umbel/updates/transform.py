@@ -1,0 +1,148 @@
+"""Transforms of updates: pairs of pure functions with explicit state, composed like optax's.
+
+A transform takes named arrays (the cohort's mean update) and gives named arrays (the step to
+take). Its state is data, so that a checkpoint is the state and nothing hides in an object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from umbel.updates.arrays import Arrays, sum_dtype
+
+State = dict[str, Any]
+"""Named arrays, numbers, or further states."""
+
+
+class Transform(NamedTuple):
+    """A change of updates.
+
+    Attributes
+    ----------
+    init : callable
+        ``init(arrays) -> state`` for a model of these shapes.
+    apply : callable
+        ``apply(update, state) -> (update, state)``; neither argument is changed.
+    """
+
+    init: Callable[[Arrays], State]
+    apply: Callable[[Arrays, State], tuple[Arrays, State]]
+
+
+def chain(*transforms: Transform) -> Transform:
+    """Return the transform that applies all of them in order.
+
+    Examples
+    --------
+    >>> both = chain(scale(3.0), scale(2.0))
+    >>> update = {"w": np.array([1.0])}
+    >>> both.apply(update, both.init(update))[0]["w"].tolist()
+    [6.0]
+    """
+
+    def init(arrays: Arrays) -> State:
+        return {str(i): t.init(arrays) for i, t in enumerate(transforms)}
+
+    def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
+        after: State = {}
+        for i, transform in enumerate(transforms):
+            update, after[str(i)] = transform.apply(update, state[str(i)])
+        return update, after
+
+    return Transform(init, apply)
+
+
+def scale(factor: float) -> Transform:
+    """Return the transform that multiplies by ``factor``."""
+
+    def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
+        return {key: value * factor for key, value in update.items()}, state
+
+    return Transform(lambda arrays: {}, apply)
+
+
+def scale_by_schedule(factor: Callable[[int], float]) -> Transform:
+    """Return the transform that multiplies by ``factor(step)``, with steps counted from 1."""
+
+    def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
+        step = state["step"] + 1
+        by = factor(step)
+        return {key: value * by for key, value in update.items()}, {"step": step}
+
+    return Transform(lambda arrays: {"step": 0}, apply)
+
+
+def momentum(decay: float) -> Transform:
+    """Return heavy-ball momentum: ``v = decay * v + update``, and ``v`` is the step.
+
+    Hsu et al. 2019, arXiv:1909.06335.
+    """
+
+    def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
+        velocity = {key: decay * state["v"][key] + value for key, value in update.items()}
+        return velocity, {"v": velocity}
+
+    return Transform(lambda arrays: {"v": zeros(arrays)}, apply)
+
+
+def scale_by_adam(beta_1: float, beta_2: float, tau: float) -> Transform:
+    """Return Adam's direction ``m / (sqrt(v) + tau)``, without correction of the bias.
+
+    ``m = beta_1 m + (1 - beta_1) u`` and ``v = beta_2 v + (1 - beta_2) u^2`` for the update ``u``:
+    Reddi et al. 2021, arXiv:2003.00295, algorithm 2.
+    """
+
+    def init(arrays: Arrays) -> State:
+        return {"m": zeros(arrays), "v": zeros(arrays)}
+
+    def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
+        m = {k: beta_1 * state["m"][k] + (1 - beta_1) * u for k, u in update.items()}
+        v = {k: beta_2 * state["v"][k] + (1 - beta_2) * np.square(u) for k, u in update.items()}
+        step = {key: m[key] / (np.sqrt(v[key]) + tau) for key in update}
+        return step, {"m": m, "v": v}
+
+    return Transform(init, apply)
+
+
+def clip_by_global_norm(max_norm: float) -> Transform:
+    """Return the transform that shortens an update to an L2 norm of ``max_norm``, if it is longer.
+
+    The norm is over all arrays together, summed in float64. A zero update stays zero.
+
+    Examples
+    --------
+    >>> clip = clip_by_global_norm(1.0)
+    >>> clip.apply({"w": np.array([3.0, 4.0])}, {})[0]["w"].tolist()
+    [0.6, 0.8]
+    """
+
+    def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
+        norm = global_norm(update)
+        if not norm > max_norm:
+            return update, state
+        return {key: value * (max_norm / norm) for key, value in update.items()}, state
+
+    return Transform(lambda arrays: {}, apply)
+
+
+def global_norm(arrays: Arrays) -> float:
+    """Return the L2 norm over all arrays together, summed in float64.
+
+    Examples
+    --------
+    >>> global_norm({"a": np.array([3.0]), "b": np.array([[4.0]])})
+    5.0
+    """
+    total = 0.0
+    for value in arrays.values():
+        wide = value.astype(np.float64, copy=False).reshape(-1)
+        total += float(np.dot(wide, wide))
+    return float(np.sqrt(total))
+
+
+def zeros(arrays: Arrays) -> dict[str, Any]:
+    """Return zeros of the same shapes, in the types that their sums are kept in."""
+    return {key: np.zeros(a.shape, sum_dtype(a.dtype)) for key, a in arrays.items()}
