@@ -1,0 +1,110 @@
+"""``umbel ls`` and ``umbel show``: what runs left behind."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from umbel.base import ConfigError
+from umbel.cli.display import failure_text
+from umbel.cli.history import RunHistory, find_run, read_history, run_folders
+from umbel.cli.problems import print_json
+from umbel.cli.tables import (
+    STATUS_STYLES,
+    headline_metrics,
+    metrics_text,
+    number,
+    rounds_table,
+)
+
+_FAILURES_SHOWN = 20
+
+
+def print_runs(runs_dir: Path, as_json: bool) -> None:
+    """List the runs in a folder, the newest first; a run that cannot be read is named as such."""
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = []
+    for folder in run_folders(runs_dir):
+        try:
+            rows.append((folder, read_history(folder)))
+        except ConfigError:
+            rows.append((folder, RunHistory(status="unreadable")))
+    if as_json:
+        runs = [history.as_json() | {"run-id": folder.name} for folder, history in rows]
+        print_json({"success": True, "runs": runs})
+        return
+    console = Console()
+    if not rows:
+        console.print(f"No runs in {runs_dir}. Make one with: umbel run APP")
+        return
+    table = Table("run", "app", "status", "rounds", "nodes", "last metrics", "seconds")
+    for folder, history in rows:
+        table.add_row(
+            folder.name,
+            str(history.about.get("app", "")),
+            f"[{STATUS_STYLES.get(history.status, 'dim')}]{history.status}",
+            f"{history.rounds}/{history.num_rounds}",
+            str(history.about.get("nodes", "")),
+            metrics_text(headline_metrics(history)),
+            number(history.seconds),
+        )
+    console.print(table)
+
+
+def print_run(name: str, runs_dir: Path, as_json: bool) -> None:
+    """Show one run."""
+    folder = find_run(name, runs_dir)
+    history = read_history(folder)
+    whole = _log_is_whole(folder)
+    if as_json:
+        print_json(
+            {"success": True}
+            | history.as_json()
+            | {
+                "run_config": history.about.get("run_config", {}),
+                "metrics_by_round": history.metrics,
+                "failures": history.failures,
+                "round_seconds": history.round_seconds,
+                "error": history.error,
+                "log": {"whole": whole is None, "problem": whole},
+                "run_dir": str(folder),
+            }
+        )
+        return
+    _print_facts(folder, history, whole)
+
+
+def _log_is_whole(folder: Path) -> str | None:
+    raise NotImplementedError
+
+
+def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    status = Text(history.status, style=STATUS_STYLES.get(history.status, "dim"))
+    facts.add_row("run", str(history.about.get("run_id", folder.name)))
+    facts.add_row("status", status.append(f": {history.error}" if history.error else ""))
+    for key in ("app", "seed", "backend", "nodes"):
+        facts.add_row(key, str(history.about.get(key, "")))
+    if history.started_at is not None:
+        moment = datetime.fromtimestamp(history.started_at, UTC)
+        facts.add_row("started", f"{moment:%Y-%m-%d %H:%M:%S} UTC")
+    facts.add_row("seconds", number(history.seconds))
+    facts.add_row("model", history.model_sha256 or "none")
+    facts.add_row("folder", str(folder))
+    facts.add_row("log", problem or "whole: every line follows from the one before")
+    for key, value in history.about.get("run_config", {}).items():
+        facts.add_row(f"  {key}", str(value))
+    console.print(facts)
+    console.print(rounds_table(history))
+    for failure in history.failures[:_FAILURES_SHOWN]:
+        console.print(failure_text(failure), markup=False, highlight=False)
+    if len(history.failures) > _FAILURES_SHOWN:
+        console.print(f"... and {len(history.failures) - _FAILURES_SHOWN} more (--json has all)")
