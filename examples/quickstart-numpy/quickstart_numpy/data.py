@@ -4,7 +4,6 @@ from functools import cache
 
 import numpy as np
 from sklearn.datasets import load_digits
-
 from umbel.partition import dirichlet
 
 TEST_SIZE = 360

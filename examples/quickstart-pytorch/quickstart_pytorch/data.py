@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
-
 from umbel.partition import dirichlet
 
 

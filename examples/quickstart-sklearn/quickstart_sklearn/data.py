@@ -4,7 +4,6 @@ from functools import cache
 
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
-
 from umbel.partition import dirichlet
 
 

@@ -21,12 +21,14 @@ from umbel.base.errors import (
     UsageError,
 )
 from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
+from umbel.base.lifespan import Lifespan, check_lifespan, entered
 from umbel.base.limits import (
     HEADER_MAX_BYTES,
     MESSAGE_TTL_S,
     ROUND_TIMEOUT_S,
     TENSORS_MAX_COUNT,
 )
+from umbel.base.loading import load_object
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
 from umbel.base.seeds import Seeds, preserved_globals
 
@@ -42,6 +44,7 @@ __all__ = [
     "AppProject",
     "Clock",
     "ConfigError",
+    "Lifespan",
     "MissingDependency",
     "NodeLost",
     "NotEnoughNodes",
@@ -62,7 +65,10 @@ __all__ = [
     "UmbelError",
     "UsageError",
     "VirtualClock",
+    "check_lifespan",
     "content_hash",
+    "entered",
+    "load_object",
     "new_id",
     "new_run_id",
     "preserved_globals",

@@ -19,7 +19,7 @@ class Clock(Protocol):
         """Let ``seconds`` pass."""
 
 
-class SystemClock:
+class SystemClock(Clock):
     """The machine's clock."""
 
     def now(self) -> float:
@@ -32,7 +32,7 @@ class SystemClock:
         time.sleep(seconds)
 
 
-class VirtualClock:
+class VirtualClock(Clock):
     """A clock that moves only when it is told to, for tests that never wait.
 
     Examples

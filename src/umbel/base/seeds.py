@@ -51,8 +51,9 @@ class Seeds:
         digest = self._digest
         for name in names:
             # The type is part of the name, so that "1" and 1 are two branches.
-            digest = hashlib.sha256(b"%b%c%b" % (digest, type(name) is str, str(name).encode()))\
-                .digest()
+            digest = hashlib.sha256(
+                b"%b%c%b" % (digest, type(name) is str, str(name).encode())
+            ).digest()
         branch._digest = digest
         return branch
 
@@ -88,7 +89,9 @@ def preserved_globals() -> Iterator[None]:
     """Restore the process-wide generators on leaving, whatever was drawn or seeded inside."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     torch = sys.modules.get("torch")
-    torch_state = torch.get_rng_state() if hasattr(torch, "get_rng_state") else None
+    torch_state = None
+    if torch is not None and hasattr(torch, "get_rng_state"):
+        torch_state = torch.get_rng_state()
     try:
         yield
     finally:

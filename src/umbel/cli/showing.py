@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, ProtocolError
 from umbel.cli.display import failure_text
 from umbel.cli.history import RunHistory, find_run, read_history, run_folders
 from umbel.cli.problems import print_json
@@ -57,7 +57,7 @@ def print_run(name: str, runs_dir: Path, as_json: bool) -> None:
     """Show one run."""
     folder = find_run(name, runs_dir)
     history = read_history(folder)
-    whole = _log_is_whole(folder)
+    problem = _problem_of(folder / "log.jsonl")
     if as_json:
         print_json(
             {"success": True}
@@ -68,16 +68,24 @@ def print_run(name: str, runs_dir: Path, as_json: bool) -> None:
                 "failures": history.failures,
                 "round_seconds": history.round_seconds,
                 "error": history.error,
-                "log": {"whole": whole is None, "problem": whole},
+                "log": {"whole": problem is None, "problem": problem},
                 "run_dir": str(folder),
             }
         )
         return
-    _print_facts(folder, history, whole)
+    _print_facts(folder, history, problem)
 
 
-def _log_is_whole(folder: Path) -> str | None:
-    raise NotImplementedError
+def _problem_of(log: Path) -> str | None:
+    """Return what is wrong with the chain of hashes, or None."""
+    from umbel.serverapp import read_log
+
+    try:
+        for _ in read_log(log):
+            pass
+    except ProtocolError as error:
+        return f"line {error.context['line']}: {error.message}"
+    return None
 
 
 def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None:

@@ -5,6 +5,7 @@ from umbel.updates.arrays import Arrays, NDArray, cast_back, sum_dtype
 from umbel.updates.collect import Both, Collect
 from umbel.updates.fold import fold
 from umbel.updates.mean import Mean, WeightedMean, WeightedSum, is_finite
+from umbel.updates.state import pack_state, unpack_state
 from umbel.updates.transform import (
     State,
     Transform,
@@ -41,8 +42,10 @@ __all__ = [
     "halve",
     "is_finite",
     "momentum",
+    "pack_state",
     "scale",
     "scale_by_adam",
     "scale_by_schedule",
     "sum_dtype",
+    "unpack_state",
 ]

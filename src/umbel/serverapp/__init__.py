@@ -1,0 +1,39 @@
+"""The server's side of an app: the grid, the contract of a strategy, rounds, results, the log."""
+
+from umbel.serverapp.app import ServerApp
+from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
+from umbel.serverapp.plots import plot_metrics
+from umbel.serverapp.replies import Replies
+from umbel.serverapp.result import Result, RoundTiming
+from umbel.serverapp.rounds import frozen_copy
+from umbel.serverapp.run import Failure, Observer, Run, RunEvent
+from umbel.serverapp.runlog import LogEntry, RunLog, read_log
+from umbel.serverapp.sampling import FractionSampler, Sampler
+from umbel.serverapp.strategy import Callback, EvaluateFn, OnShortfall, ShouldStop, Strategy
+
+__all__ = [
+    "Callback",
+    "EvaluateFn",
+    "Failure",
+    "Folded",
+    "FractionSampler",
+    "Grid",
+    "LogEntry",
+    "Observer",
+    "OnShortfall",
+    "Replies",
+    "Result",
+    "RoundTiming",
+    "Run",
+    "RunEvent",
+    "RunLog",
+    "Sampler",
+    "ServerApp",
+    "ShouldStop",
+    "Strategy",
+    "frozen_copy",
+    "no_reply",
+    "plot_metrics",
+    "read_log",
+    "rejected",
+]

@@ -1,0 +1,96 @@
+"""What a strategy hands back after its last round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from umbel.records import ArrayRecord, MetricRecord
+from umbel.serverapp.run import Failure
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+
+@dataclass
+class RoundTiming:
+    """How long the parts of a round took, in seconds."""
+
+    train_s: float = 0.0
+    evaluate_s: float = 0.0
+    server_evaluate_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass
+class Result:
+    """The outcome of a run.
+
+    Attributes
+    ----------
+    arrays : ArrayRecord
+        The global model after the last round.
+    train_metrics_clientapp, evaluate_metrics_clientapp : dict of int to MetricRecord
+        By round, the cohort's aggregated metrics.
+    evaluate_metrics_serverapp : dict of int to MetricRecord
+        By round, what ``evaluate_fn`` returned; round 0 is the initial model.
+    failures : list of Failure
+        Every client that gave no usable reply.
+    timings : dict of int to RoundTiming
+        By round.
+    stopped_early : bool
+        Whether ``should_stop`` ended the run before its last round.
+    """
+
+    arrays: ArrayRecord = field(default_factory=ArrayRecord)
+    train_metrics_clientapp: dict[int, MetricRecord] = field(default_factory=dict)
+    evaluate_metrics_clientapp: dict[int, MetricRecord] = field(default_factory=dict)
+    evaluate_metrics_serverapp: dict[int, MetricRecord] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    timings: dict[int, RoundTiming] = field(default_factory=dict)
+    stopped_early: bool = False
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds that were finished."""
+        return len(self.timings)
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return one row for each metric: round, phase, metric, value."""
+        phases = {
+            "train": self.train_metrics_clientapp,
+            "evaluate": self.evaluate_metrics_clientapp,
+            "server": self.evaluate_metrics_serverapp,
+        }
+        return [
+            {"round": number, "phase": phase, "metric": name, "value": value}
+            for phase, by_round in phases.items()
+            for number, metrics in by_round.items()
+            for name, value in metrics.items()
+        ]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return all metrics as a frame: one row a round, one column a phase and metric.
+
+        Raises
+        ------
+        MissingDependency
+            pandas is not installed.
+        """
+        from umbel.serverapp.tables import to_frame
+
+        return to_frame(self.to_rows())
+
+    def plot(self, path: Path | str | None = None) -> Figure:
+        """Draw all metrics by round; write the picture to ``path`` (PNG, SVG or PDF) if given.
+
+        Raises
+        ------
+        MissingDependency
+            matplotlib is not installed.
+        """
+        from umbel.serverapp.plots import plot_metrics
+
+        return plot_metrics(self.to_rows(), path)

@@ -1,0 +1,211 @@
+"""The round loop that ``Strategy.start`` runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from umbel.base import SYSTEM_CLOCK, ConfigError, NotEnoughReplies
+from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord
+from umbel.serverapp.grid import Grid
+from umbel.serverapp.result import Result, RoundTiming
+from umbel.serverapp.run import plain
+from umbel.serverapp.strategy import Callback, EvaluateFn, ShouldStop, Strategy
+
+Phase = Literal["train", "evaluate"]
+Outcome = tuple[ArrayRecord | None, MetricRecord | None]
+
+
+class RoundLoop:
+    """One execution of a strategy over a grid."""
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        grid: Grid,
+        timeout: float,
+        train_config: ConfigRecord | None,
+        evaluate_config: ConfigRecord | None,
+        evaluate_fn: EvaluateFn | None,
+    ) -> None:
+        self._strategy = strategy
+        self._grid = grid
+        self._run = grid.run
+        self._timeout = timeout
+        self._configs = {"train": train_config, "evaluate": evaluate_config}
+        self._evaluate_fn = evaluate_fn
+        self._result = Result(failures=self._run.failures)
+
+    def run(
+        self,
+        initial_arrays: ArrayRecord,
+        num_rounds: int,
+        should_stop: ShouldStop | None,
+        callbacks: Sequence[Callback],
+    ) -> Result:
+        """Run up to ``num_rounds`` rounds."""
+        if num_rounds < 0:
+            raise ConfigError(f"the number of rounds is not negative, got {num_rounds}")
+        result, strategy = self._result, self._strategy
+        strategy.run, self._run.result = self._run, result
+        result.arrays = frozen_copy(initial_arrays)
+        self._run.server_round = 0
+        self._run.emit("strategy_started", strategy=strategy.summary(), num_rounds=num_rounds)
+        self._evaluate_on_server(RoundTiming())
+        for server_round in range(1, num_rounds + 1):
+            self._round(server_round, num_rounds)
+            for callback in callbacks:
+                callback(server_round, result)
+            if should_stop is not None and should_stop(server_round, result):
+                result.stopped_early = server_round < num_rounds
+                break
+        return result
+
+    def _round(self, server_round: int, num_rounds: int) -> None:
+        begin, timing = SYSTEM_CLOCK.monotonic(), RoundTiming()
+        self._run.server_round = server_round
+        self._run.emit("round_started", round=server_round, num_rounds=num_rounds)
+        self._strategy.current_arrays = self._result.arrays
+
+        (arrays, metrics), timing.train_s = self._phase("train")
+        if arrays is not None:
+            self._result.arrays = arrays
+        if metrics is not None:
+            self._result.train_metrics_clientapp[server_round] = metrics
+        (_, metrics), timing.evaluate_s = self._phase("evaluate")
+        if metrics is not None:
+            self._result.evaluate_metrics_clientapp[server_round] = metrics
+        self._evaluate_on_server(timing)
+
+        timing.total_s = SYSTEM_CLOCK.monotonic() - begin
+        self._result.timings[server_round] = timing
+        self._run.emit(
+            "round_finished", round=server_round, num_rounds=num_rounds, seconds=timing.total_s
+        )
+
+    def _phase(self, phase: Phase) -> tuple[Outcome, float]:
+        """Run one phase, repeating it where the strategy says so; return its outcome and time."""
+        begin = SYSTEM_CLOCK.monotonic()
+        outcome: Outcome = (None, None)
+        for attempt in range(1 + self._strategy.max_repeats):
+            messages = self._configure(phase, attempt)
+            if not messages:
+                break
+            failed_before = len(self._run.failures)
+            count, outcome = self._attempt(phase, messages)
+            needed = self._needed(len(messages))
+            seconds = SYSTEM_CLOCK.monotonic() - begin
+            if count >= needed:
+                self._finish_phase(phase, count, len(messages) - count, outcome[1], seconds)
+                break
+            outcome = (None, None)
+            self._run.emit(
+                "phase_fell_short",
+                round=self._run.server_round,
+                phase=phase,
+                replies=count,
+                needed=needed,
+            )
+            if self._strategy.on_shortfall == "skip":
+                break
+            if self._strategy.on_shortfall == "end" or attempt == self._strategy.max_repeats:
+                raise self._too_few(phase, count, needed, len(messages), failed_before)
+        return outcome, SYSTEM_CLOCK.monotonic() - begin
+
+    def _configure(self, phase: Phase, attempt: int) -> list[Message]:
+        server_round, run = self._run.server_round, self._run
+        run.attempt = attempt
+        config = ConfigRecord(dict(self._configs[phase] or {}))
+        config["server-round"] = server_round
+        configure = getattr(self._strategy, f"configure_{phase}")
+        messages = list(configure(server_round, self._result.arrays, config, self._grid))
+        group = str(server_round) if attempt == 0 else f"{server_round}.{attempt}"
+        for message in messages:
+            if not message.metadata.group_id:
+                message.metadata.group_id = group
+        if messages:
+            run.begin_phase(phase, [message.metadata.dst_node_id for message in messages])
+        return messages
+
+    def _attempt(self, phase: Phase, messages: list[Message]) -> tuple[int, Outcome]:
+        """Send the messages; return how many replies were usable, and what they gave."""
+        strategy, server_round = self._strategy, self._run.server_round
+        name = f"aggregate_{phase}"
+        if getattr(type(strategy), name) is not getattr(Strategy, name):
+            # A strategy that aggregates itself is handed the replies, all of them at hand.
+            replies = self._grid.send_and_receive(messages, timeout=self._timeout)
+            count = sum(reply.has_content() for reply in replies)
+            if count < self._needed(len(messages)):
+                return count, (None, None)
+            outcome = getattr(strategy, name)(server_round, replies)
+        else:
+            aggregator = getattr(strategy, f"{phase}_aggregator")(server_round)
+            folded = self._grid.fold(messages, aggregator, timeout=self._timeout)
+            count = folded.count
+            if count < self._needed(len(messages)):
+                return count, (None, None)
+            outcome = getattr(strategy, f"finish_{phase}")(server_round, folded.value)
+        return count, outcome if phase == "train" else (None, outcome)
+
+    def _needed(self, cohort: int) -> int:
+        least = self._strategy.min_completion
+        return max(1, math.ceil(least * cohort) if isinstance(least, float) else least)
+
+    def _finish_phase(
+        self, phase: Phase, count: int, failed: int, metrics: MetricRecord | None, seconds: float
+    ) -> None:
+        self._run.emit(
+            "phase_finished",
+            round=self._run.server_round,
+            phase=phase,
+            replies=count,
+            failures=failed,
+            metrics=plain(metrics),
+            seconds=seconds,
+        )
+        if metrics is not None:
+            self._run.record_metrics(phase, metrics)
+
+    def _evaluate_on_server(self, timing: RoundTiming) -> None:
+        if self._evaluate_fn is None:
+            return
+        begin, server_round = SYSTEM_CLOCK.monotonic(), self._run.server_round
+        metrics = self._evaluate_fn(server_round, self._result.arrays)
+        timing.server_evaluate_s = SYSTEM_CLOCK.monotonic() - begin
+        if metrics is None:
+            return
+        self._result.evaluate_metrics_serverapp[server_round] = metrics
+        self._run.emit(
+            "server_evaluated",
+            round=server_round,
+            metrics=plain(metrics),
+            seconds=timing.server_evaluate_s,
+        )
+        self._run.record_metrics("server", metrics)
+
+    def _too_few(
+        self, phase: Phase, count: int, needed: int, cohort: int, failed_before: int
+    ) -> NotEnoughReplies:
+        causes = [
+            f"node {failure.node_id}: {failure.kind}: {failure.message}"
+            for failure in self._run.failures[failed_before : failed_before + 3]
+        ]
+        return NotEnoughReplies(
+            f"{count} of {cohort} clients gave a usable reply and {needed} are needed"
+            + (f"; {'; '.join(causes)}" if causes else ""),
+            hint="mend the clients, lower min_completion, or set on_shortfall",
+            round=self._run.server_round,
+            phase=phase,
+        )
+
+
+def frozen_copy(arrays: ArrayRecord) -> ArrayRecord:
+    """Return a copy whose arrays nobody can change."""
+    copies: dict[str, Any] = {}
+    for key, view in arrays.views().items():
+        copies[key] = np.array(view, order="C")
+        copies[key].flags.writeable = False
+    return ArrayRecord(copies)

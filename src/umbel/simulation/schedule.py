@@ -1,0 +1,81 @@
+"""Who does which part of a cohort."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from umbel.updates import Span, halve
+
+
+class Schedule:
+    """Hands out blocks so that neighbours tend to meet in one worker, and nobody idles.
+
+    Each worker has a region of its own, cut where the reduction tree is cut, so that it can merge
+    its partial sums itself. One that has finished its region takes half of what the slowest has
+    left. How blocks are handed out never changes the outcome, only how much there is to merge.
+
+    Parameters
+    ----------
+    blocks : int
+        How many blocks there are.
+    workers : int
+        How many workers share them.
+    in_order : bool
+        Hand blocks out from the first to the last, for replies that are read as they come.
+
+    Examples
+    --------
+    >>> schedule = Schedule(10, workers=2)
+    >>> schedule.take(0, 2), schedule.take(1, 3), schedule.remaining
+    ([0, 1], [5, 6, 7], 5)
+    """
+
+    def __init__(self, blocks: int, workers: int, *, in_order: bool = False) -> None:
+        regions: list[Span] = [(0, blocks)]
+        while len(regions) < min(workers, blocks) and not in_order:
+            widest = max(regions, key=lambda region: region[1] - region[0])
+            at = regions.index(widest)
+            regions[at : at + 1] = halve(widest)
+        self._regions: list[Span] = regions
+        self._given_back: deque[int] = deque()
+        self.remaining = blocks
+
+    def take(self, worker: int, count: int) -> list[int]:
+        """Return at most ``count`` blocks for this worker, none when nothing is left."""
+        taken: list[int] = []
+        while len(taken) < count and self._given_back:
+            taken.append(self._given_back.popleft())
+        if not taken:
+            taken = self._from_region(worker % len(self._regions), count)
+        self.remaining -= len(taken)
+        return taken
+
+    def give_back(self, blocks: list[int]) -> None:
+        """Take blocks back that a worker could not finish; they are handed out first."""
+        self._given_back.extend(blocks)
+        self.remaining += len(blocks)
+
+    def drop(self) -> list[int]:
+        """Return all blocks that nobody has taken, and forget them."""
+        dropped = [*self._given_back]
+        for low, high in self._regions:
+            dropped += range(low, high)
+        self._regions = [(0, 0)]
+        self._given_back.clear()
+        self.remaining = 0
+        return dropped
+
+    def _from_region(self, mine: int, count: int) -> list[int]:
+        low, high = self._regions[mine]
+        if low == high:
+            widths = [b - a for a, b in self._regions]
+            victim = widths.index(max(widths))
+            start, stop = self._regions[victim]
+            if start == stop:
+                return []
+            # Half of the rest, from the far end, so that the victim goes on where it is.
+            low, high = start + (stop - start) // 2, stop
+            self._regions[victim] = (start, low)
+        taken = list(range(low, min(high, low + count)))
+        self._regions[mine] = (low + len(taken), high)
+        return taken

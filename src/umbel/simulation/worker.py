@@ -1,0 +1,197 @@
+"""The worker: holds the app, runs clients one after the other, folds their replies.
+
+The same class runs in the engine's own process, in a forked one, and inside a Ray actor.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+from umbel.base import SERVER_NODE_ID, SYSTEM_CLOCK, RejectedReply, Seeds, UmbelError, load_object
+from umbel.clientapp import ClientApp
+from umbel.records import (
+    ArrayRecord,
+    Context,
+    ErrorCode,
+    Message,
+    Metadata,
+    RecordDict,
+    decode,
+    encode,
+)
+from umbel.simulation.tasks import AppSpec, Batch, Bytes, ContentSpec, ErrorFields, Report, Task
+from umbel.updates import Aggregator, PartialSums, block_count
+
+COMMIT_S = 1.0
+"""A worker hands over its partial sums at least this often, so that its death costs little."""
+
+OnTask = Callable[[int], None]
+
+
+def load_app(spec: AppSpec) -> ClientApp:
+    """Import or unpickle the client app.
+
+    Raises
+    ------
+    AppLoadError
+        It cannot be found, or is no ``ClientApp``.
+    """
+    if spec.pickled is not None:
+        return cloudpickle.loads(spec.pickled)  # type: ignore[no-any-return]
+    return load_object(str(spec.reference), spec.app_dir, ClientApp)
+
+
+class Worker:
+    """Runs batches.
+
+    Parameters
+    ----------
+    app : ClientApp
+        The app.
+    spec : AppSpec
+        The run.
+    open_blob : callable
+        Turns what the executor ships for an array body into its bytes.
+    on_task : callable
+        Called with a position before its client runs and with -1 after the batch.
+    """
+
+    def __init__(
+        self,
+        app: ClientApp,
+        spec: AppSpec,
+        open_blob: Callable[[Any], Bytes],
+        on_task: OnTask = lambda position: None,
+    ) -> None:
+        self._app = app
+        self._spec = spec
+        self._open_blob = open_blob
+        self._on_task = on_task
+        self._seeds = Seeds(spec.seed)
+        self._blobs: dict[int, ArrayRecord] = {}
+        self._contents: dict[int, RecordDict] = {}
+        self._job = -1
+        self._sums: PartialSums[Any] | None = None
+        self._aggregator: Aggregator[Any] | None = None
+        self._states: list[tuple[int, Any]] = []
+        self._last_commit = 0.0
+
+    def run(self, batch: Batch) -> Report:
+        """Run the clients of a batch."""
+        begin = SYSTEM_CLOCK.monotonic()
+        self._prepare(batch, begin)
+        report = Report(batch.job)
+        for block, tasks in batch.blocks:
+            acc = None
+            for task in tasks:
+                self._on_task(task.position)
+                acc = self._run_task(task, acc, report)
+            if self._sums is not None:
+                self._sums.put((block, block + 1), acc)
+        self._on_task(-1)
+        now = SYSTEM_CLOCK.monotonic()
+        report.elapsed_s = now - begin
+        report.committed = (
+            self._sums is None or batch.commit or now - self._last_commit > COMMIT_S
+        )
+        if report.committed:
+            self._commit(report, now)
+        return report
+
+    def forget(self, blobs: list[int], contents: list[int]) -> None:
+        """Let go of bodies that will not be needed again."""
+        for content in contents:
+            self._contents.pop(content, None)
+        for blob in blobs:
+            self._blobs.pop(blob, None)
+
+    def _prepare(self, batch: Batch, now: float) -> None:
+        for blob, shipped in batch.blobs.items():
+            self._blobs[blob] = decode(self._open_blob(shipped)).array_records["arrays"]
+        for content, spec in batch.contents.items():
+            self._contents[content] = self._assemble(spec)
+        if batch.job != self._job:
+            self._job, self._states, self._last_commit = batch.job, [], now
+            self._aggregator, self._sums = None, None
+            if batch.aggregator is not None:
+                aggregator: Aggregator[Any] = cloudpickle.loads(batch.aggregator)
+                self._aggregator = aggregator
+                self._sums = PartialSums(block_count(batch.cohort), aggregator.merge)
+
+    def _assemble(self, spec: ContentSpec) -> RecordDict:
+        small = decode(spec.small)
+        arrays = {name: self._blobs[blob] for name, blob in spec.arrays}
+        return RecordDict({name: arrays.get(name) or small[name] for name in spec.order})
+
+    def _run_task(self, task: Task, acc: Any, report: Report) -> Any:
+        """Run one client; return the block's sum with its reply in it."""
+        self._seeds.child("client", task.node_id, task.message_type, task.group_id).seed_globals()
+        context = self._context(task)
+        try:
+            reply = self._app(self._message(task), context)
+            if reply.has_error():
+                error = reply.error
+                fields = (error.code, error.reason, error.kind, error.traceback)
+                report.errors.append((task.position, fields))
+                return acc
+            content = reply.content
+            if self._aggregator is None:
+                report.replies.append((task.position, encode(content)))
+            else:
+                start = self._aggregator.zero() if acc is None else acc
+                acc = self._aggregator.add(start, content)
+        except RejectedReply as error:
+            report.errors.append((task.position, _fields(error, with_traceback=False)))
+            return acc
+        except (Exception, SystemExit) as error:
+            report.errors.append((task.position, _fields(error)))
+            return acc
+        if len(context.state) or task.state is not None:
+            state = encode(context.state) if len(context.state) else None
+            self._states.append((task.node_id, state))
+        return acc
+
+    def _message(self, task: Task) -> Message:
+        metadata = Metadata(
+            run_id=self._spec.run_id,
+            message_id=task.message_id,
+            src_node_id=SERVER_NODE_ID,
+            dst_node_id=task.node_id,
+            reply_to_message_id="",
+            group_id=task.group_id,
+            created_at=task.created_at,
+            ttl=task.ttl,
+            message_type=task.message_type,
+        )
+        return Message(self._contents[task.content].copy(), metadata=metadata)
+
+    def _context(self, task: Task) -> Context:
+        config = {"partition-id": task.node_id, "num-partitions": self._spec.num_nodes}
+        state = RecordDict() if task.state is None else decode(task.state)
+        return Context(
+            run_id=self._spec.run_id,
+            node_id=task.node_id,
+            node_config=config,
+            state=state,
+            run_config=dict(self._spec.run_config),
+        )
+
+    def _commit(self, report: Report, now: float) -> None:
+        report.states, self._states = self._states, []
+        self._last_commit = now
+        if self._sums is not None and self._aggregator is not None:
+            for span, acc in self._sums.drain():
+                packed = None if acc is None else encode(self._aggregator.pack(acc))
+                report.partials.append((span, packed))
+
+
+def _fields(error: BaseException, *, with_traceback: bool = True) -> ErrorFields:
+    reason = error.message if isinstance(error, UmbelError) else str(error)
+    if isinstance(error, UmbelError) and error.hint:
+        reason = f"{reason}. Hint: {error.hint}"
+    trace = "".join(traceback.format_exception(error)) if with_traceback else None
+    return ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason, type(error).__name__, trace
