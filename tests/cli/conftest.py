@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from umbel.base import VirtualClock
+from umbel.serverapp import RunLog
 
 Event = tuple[str, dict[str, Any]]
 WriteRun = Callable[..., Path]
@@ -58,13 +59,9 @@ def write_run(tmp_path: Path) -> WriteRun:
 
     def write(run_id: str, at: float = 1_800_000_000.0, **how: Any) -> Path:
         folder = tmp_path / "runs" / run_id
-        folder.mkdir(parents=True)
-        lines, last = [], ""
-        for number, (event, data) in enumerate(events_of(run_id, **how)):
-            entry = {"seq": number, "at": at, "event": event, "data": data, "prev": last}
-            last = hashlib.sha256(json.dumps(entry).encode()).hexdigest()
-            lines.append(json.dumps(entry | {"hash": last}) + "\n")
-        (folder / "log.jsonl").write_text("".join(lines), encoding="utf-8")
+        with RunLog(folder / "log.jsonl", VirtualClock(at)) as log:
+            for event, data in events_of(run_id, **how):
+                log.append(event, **data)
         return folder
 
     return write

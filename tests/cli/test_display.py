@@ -74,7 +74,7 @@ def test_failures_are_told_as_they_come_and_then_counted() -> None:
     assert lines[0] == "round 1 train: node 0 failed: KeyError: '[red]x'"
     assert lines[4:] == [
         "round 1 train: node 4 failed: KeyError: '[red]x'",
-        "... and 3 more in this round",
+        "... and 3 more failed",
         "round 1/1 | 8 failed | 1.50 s",
     ]
 
@@ -83,7 +83,7 @@ def test_a_run_that_ends_in_the_middle_of_a_round_still_counts() -> None:
     out = console(terminal=False)
     display = PlainDisplay(out, RunHistory(), show_rounds=False)
     text = shown(display, out, [failure(node) for node in range(7)])
-    assert text.splitlines()[-1] == "... and 2 more in this round"
+    assert text.splitlines()[-1] == "... and 2 more failed"
 
 
 def test_quiet_shows_failures_alone() -> None:

@@ -43,6 +43,7 @@ class PlainDisplay:
         self._history = history
         self._show_rounds = show_rounds
         self._failures_in_round = 0
+        self._hidden_failures = 0
 
     def __enter__(self) -> Self:
         return self
@@ -58,11 +59,14 @@ class PlainDisplay:
     def update(self, event: str, data: Mapping[str, Any]) -> None:
         """Show what an event changes."""
         if event == "round_started":
+            self._count_hidden_failures()
             self._failures_in_round = 0
         elif event == "failure":
             self._failures_in_round += 1
             if self._failures_in_round <= _FAILURES_PER_ROUND:
                 self._print(Text(failure_text(data), style="red"))
+            else:
+                self._hidden_failures += 1
         elif event == "round_finished":
             self._count_hidden_failures()
             if self._show_rounds:
@@ -83,10 +87,9 @@ class PlainDisplay:
         return Text(" | ".join(parts))
 
     def _count_hidden_failures(self) -> None:
-        hidden = self._failures_in_round - _FAILURES_PER_ROUND
-        if hidden > 0:
-            self._print(Text(f"... and {hidden} more in this round", style="red"))
-            self._failures_in_round = 0
+        if self._hidden_failures:
+            self._print(Text(f"... and {self._hidden_failures} more failed", style="red"))
+            self._hidden_failures = 0
 
     def _print(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True)

@@ -24,7 +24,12 @@ def scalar_names(metrics: Mapping[str, Any]) -> list[str]:
         for name, value in metrics.items()
         if isinstance(value, int | float) and name != _HIDDEN
     ]
-    return sorted(names, key=lambda name: (name not in _FIRST, not name.endswith(_FIRST)))
+    return sorted(names, key=_rank)
+
+
+def _rank(name: str) -> int:
+    """Put the loss first, then the accuracy, then the others as they come."""
+    return next((place for place, last in enumerate(_FIRST) if name.endswith(last)), len(_FIRST))
 
 
 def metrics_text(metrics: Mapping[str, Any], limit: int = 3) -> str:
