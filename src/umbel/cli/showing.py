@@ -101,6 +101,8 @@ def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None
     facts.add_row("status", status.append(f": {history.error}" if history.error else ""))
     for key in ("app", "seed", "backend", "nodes"):
         facts.add_row(key, str(history.about.get(key, "")))
+    settings = history.about.get("run_config", {})
+    facts.add_row("config", "\n".join(f"{key} = {value}" for key, value in settings.items()))
     if history.started_at is not None:
         moment = datetime.fromtimestamp(history.started_at, UTC)
         facts.add_row("started", f"{moment:%Y-%m-%d %H:%M:%S} UTC")
@@ -108,8 +110,6 @@ def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None
     facts.add_row("model", history.model_sha256 or "none")
     facts.add_row("folder", str(folder))
     facts.add_row("log", problem or "whole: every line follows from the one before")
-    for key, value in history.about.get("run_config", {}).items():
-        facts.add_row(f"  {key}", str(value))
     console.print(facts)
     console.print(rounds_table(history))
     for failure in history.failures[:_FAILURES_SHOWN]:
