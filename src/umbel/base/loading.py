@@ -168,8 +168,7 @@ def _missing_module(missing: str, reference: str, app_dir: Path | None) -> AppLo
 
 
 def _missing_attribute(owner: object, name: str, holder: str, reference: str) -> AppLoadError:
-    public = [known for known in vars(owner) if not known.startswith("_")] \
-        if isinstance(owner, ModuleType) else [n for n in dir(owner) if not n.startswith("_")]
+    public = [known for known in dir(owner) if not known.startswith("_")]
     file = getattr(owner, "__file__", None)
     return AppLoadError(
         f"{holder!r} has no attribute {name!r}",

@@ -10,7 +10,7 @@ import numpy as np
 
 from umbel.base import UsageError
 from umbel.clientapp.onion import Handler, Mod
-from umbel.records import Array, ArrayRecord, Context, Message, RecordDict
+from umbel.records import Array, Context, Message, RecordDict
 
 _CHUNK_ELEMENTS = 1 << 15
 """Elements worked on at a time: large enough for speed, small enough to stay in the cache."""
@@ -45,6 +45,7 @@ def clipping_mod(max_norm: float) -> Mod:
     Examples
     --------
     >>> from umbel.clientapp import ClientApp
+    >>> from umbel.records import ArrayRecord
     >>> app = ClientApp(mods=[clipping_mod(1.0)])
     >>> @app.train()
     ... def train(message, context):
@@ -174,9 +175,7 @@ def _clipped(
     # A copy: the handler may keep the records it returned, for instance in the context's state.
     content = content.copy()
     for (name, key), (old, new) in pairs.items():
-        record = content[name]
-        assert isinstance(record, ArrayRecord)
-        record[key] = Array(_scaled(old, new, factor))
+        content.array_records[name][key] = Array(_scaled(old, new, factor))
     return content
 
 

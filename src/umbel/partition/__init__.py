@@ -1,0 +1,31 @@
+"""Cutting a data set into clients, and showing how different the clients are."""
+
+from umbel.partition.by_sizes import by_sizes
+from umbel.partition.dirichlet import dirichlet
+from umbel.partition.grouped_natural_id import grouped_natural_id
+from umbel.partition.growth import exponential, linear, square
+from umbel.partition.heterogeneity import Heterogeneity, heterogeneity
+from umbel.partition.iid import iid
+from umbel.partition.label_counts import LabelCounts, label_counts
+from umbel.partition.natural_id import natural_id
+from umbel.partition.pathological import pathological
+from umbel.partition.plot import plot_label_distributions
+from umbel.partition.shards import shards
+
+__all__ = [
+    "Heterogeneity",
+    "LabelCounts",
+    "by_sizes",
+    "dirichlet",
+    "exponential",
+    "grouped_natural_id",
+    "heterogeneity",
+    "iid",
+    "label_counts",
+    "linear",
+    "natural_id",
+    "pathological",
+    "plot_label_distributions",
+    "shards",
+    "square",
+]
