@@ -26,17 +26,16 @@ def with_arrays(arrays):
 
 
 def train(net, images, labels, config):
-    """Train the network in place; return the mean loss of the last epoch."""
+    """Train the network in place on batches drawn at random; return their mean loss."""
     optimizer = torch.optim.SGD(net.parameters(), lr=config["learning-rate"], momentum=0.9)
-    for _ in range(config["local-epochs"]):
-        total = 0.0
-        for batch in torch.randperm(len(images)).split(config["batch-size"]):
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(net(images[batch]), labels[batch])
-            loss.backward()
-            optimizer.step()
-            total += loss.item() * len(batch)
-    return total / len(images)
+    total = 0.0
+    for batch in torch.randint(len(images), (config["local-steps"], config["batch-size"])):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(net(images[batch]), labels[batch])
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    return total / config["local-steps"]
 
 
 @torch.no_grad()

@@ -16,8 +16,7 @@ DIGITS = np.arange(10)
 def load_data():
     """Return train images, test images, train labels, test labels."""
     digits = load_digits()
-    images = (digits.data / 16).astype(np.float32)
-    return train_test_split(images, digits.target, test_size=360, random_state=0)
+    return train_test_split(digits.data / 16, digits.target, test_size=360, random_state=0)
 
 
 @cache
