@@ -29,6 +29,7 @@ def events_of(run_id: str, status: str = "succeeded", rounds: int = 2) -> list[E
                 "run_config": {"lr": 0.1},
             },
         ),
+        ("strategy_started", {"strategy": "FedAvg", "num_rounds": rounds}),
         ("server_evaluated", {"round": 0, "metrics": {"accuracy": 0.1}, "seconds": 0.1}),
     ]
     for number in range(1, rounds + 1):
@@ -49,7 +50,12 @@ def events_of(run_id: str, status: str = "succeeded", rounds: int = 2) -> list[E
         end = {"status": status, "seconds": 1.25, "rounds": rounds, "model_sha256": "ab" * 32}
         events.append(("run_finished", end))
     elif status == "failed":
-        events.append(("run_failed", {"status": status, "error": "it broke", "seconds": 1.25}))
+        events.append(
+            (
+                "run_failed",
+                {"status": status, "error": "it broke", "traceback": "File x", "seconds": 1.25},
+            )
+        )
     return events
 
 

@@ -59,7 +59,7 @@ def test_start_up_loads_nothing_heavy(request: pytest.FixtureRequest) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     modules = set(json.loads(out.stdout))
-    heavy = {"matplotlib", "pandas", "sklearn", "torch", "jax", "ray", "umbel.simulation"}
+    heavy = {"matplotlib", "pandas", "sklearn", "torch", "jax", "ray"}
     assert "umbel.base" in modules
     assert not modules & heavy
 

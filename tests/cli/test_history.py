@@ -59,7 +59,7 @@ def test_a_line_that_no_run_writes(write_run: WriteRun, line: str) -> None:
     folder = write_run("r1")
     with (folder / "log.jsonl").open("a") as log:
         log.write(line)
-    with pytest.raises(ConfigError, match="line 19 of the log") as caught:
+    with pytest.raises(ConfigError, match="line 20 of the log") as caught:
         read_history(folder)
     assert caught.value.context["file"] == folder / "log.jsonl"
 

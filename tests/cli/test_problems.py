@@ -58,7 +58,7 @@ def test_ctrl_c_is_one_word(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_exit_statuses() -> None:
     assert exit_status(WRONG) == 2
-    assert exit_status(WRONG, run_started=True) == 1
+    assert exit_status(WRONG, learning_began=True) == 1
     assert exit_status(NotEnoughReplies("none")) == 1
     assert exit_status(ValueError()) == 1
     assert exit_status(KeyboardInterrupt()) == 130

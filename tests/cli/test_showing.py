@@ -67,12 +67,21 @@ def test_show(umbel: Callable[..., Result], write_run: WriteRun) -> None:
     assert rows[2][1::2] == ["2", "0.5", "0.5", "1", "0.7", "0", "0.5"]
 
 
+def test_show_of_a_failed_run_ends_with_the_traceback(
+    umbel: Callable[..., Result], write_run: WriteRun
+) -> None:
+    write_run("r", status="failed")
+    text = umbel("show", "r").stdout
+    assert "failed: it broke" in text
+    assert text.endswith("File x\n")
+
+
 def test_show_json(umbel: Callable[..., Result], write_run: WriteRun) -> None:
     folder = write_run("r", status="failed")
     answer = json.loads(umbel("show", "latest", "--json").stdout)
     assert answer["success"] is True
     assert answer["status"] == "failed"
-    assert answer["error"] == "it broke"
+    assert (answer["error"], answer["traceback"]) == ("it broke", "File x")
     assert answer["run_config"] == {"lr": 0.1}
     assert answer["metrics_by_round"]["server"]["0"] == {"accuracy": 0.1}
     assert answer["failures"][0]["node_id"] == 4
@@ -85,9 +94,9 @@ def test_show_tells_that_a_log_was_changed(
 ) -> None:
     log = write_run("r") / "log.jsonl"
     lines = log.read_text().splitlines(keepends=True)
-    lines[3] = lines[3].replace("[3, 4]", "[3, 5]")
+    lines[4] = lines[4].replace("[3, 4]", "[3, 5]")
     log.write_text("".join(lines))
-    assert "line 4: the run log was changed" in umbel("show", "r").stdout
+    assert "line 5: the run log was changed" in umbel("show", "r").stdout
     assert json.loads(umbel("show", "r", "--json").stdout)["log"]["whole"] is False
 
 

@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 from sklearn.datasets import load_digits
+
 from umbel.partition import dirichlet
 
 TEST_SIZE = 360

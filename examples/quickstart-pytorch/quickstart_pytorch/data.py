@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
+
 from umbel.partition import dirichlet
 
 
@@ -41,7 +42,8 @@ def digits():
 def split(data_dir):
     """Return the training and the test data, each as (images, labels), one byte a pixel."""
     folder = Path(data_dir)
-    return fashion_mnist(folder) if folder.is_dir() else digits()
+    installed = (folder / "train-images-idx3-ubyte.gz").is_file()
+    return fashion_mnist(folder) if installed else digits()
 
 
 @cache

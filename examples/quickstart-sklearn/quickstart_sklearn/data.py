@@ -4,6 +4,7 @@ from functools import cache
 
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
+
 from umbel.partition import dirichlet
 
 

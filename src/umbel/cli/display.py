@@ -1,4 +1,4 @@
-"""What a run shows while it runs: a live line on a terminal, a line a round elsewhere."""
+"""What a run shows while it runs: a line a round, and on a terminal a live one below them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def failure_text(failure: Mapping[str, Any]) -> str:
 
 
 class PlainDisplay:
-    """One line for each round, and failures as they come; for files, pipes and quiet runs.
+    """One line for each round, and failures as they come; for files, pipes, quiet runs.
 
     Parameters
     ----------
@@ -96,10 +96,10 @@ class PlainDisplay:
 
 
 class LiveDisplay(PlainDisplay):
-    """A line that changes in place: round, phase, cohort, newest metrics, time left."""
+    """Below the lines, one that changes: round, phase, cohort, newest metrics, time left."""
 
     def __init__(self, console: Console, history: RunHistory) -> None:
-        super().__init__(console, history, show_rounds=False)
+        super().__init__(console, history)
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._progress = Progress(

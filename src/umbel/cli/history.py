@@ -32,12 +32,17 @@ class RunHistory:
     failures : list of dict
         ``round``, ``phase``, ``node_id``, ``kind`` and ``message`` of each.
     round_seconds : dict of int to float
+    learning_began : bool
+        Whether a strategy was started.
+    error, traceback : str or None
+        What ended a run that failed.
     started_at : float or None
         Seconds since the Unix epoch; only a log knows it.
     """
 
     about: dict[str, Any] = field(default_factory=dict)
     status: str = "unfinished"
+    learning_began: bool = False
     num_rounds: int = 0
     metrics: dict[str, dict[int, Metrics]] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
@@ -45,6 +50,7 @@ class RunHistory:
     seconds: float | None = None
     model_sha256: str | None = None
     error: str | None = None
+    traceback: str | None = None
     started_at: float | None = None
 
     def apply(self, event: str, data: Mapping[str, Any]) -> None:
@@ -52,8 +58,8 @@ class RunHistory:
         match event:
             case "run_started":
                 self.about = dict(data)
-                self.num_rounds = data.get("num_rounds") or 0
-            case "round_started":
+            case "strategy_started":
+                self.learning_began = True
                 self.num_rounds = data["num_rounds"]
             case "phase_finished":
                 self._add_metrics(data["phase"], data["round"], data["metrics"])
@@ -68,6 +74,7 @@ class RunHistory:
                 self.seconds = data["seconds"]
                 self.model_sha256 = data.get("model_sha256")
                 self.error = data.get("error")
+                self.traceback = data.get("traceback")
 
     @property
     def rounds(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from umbel.base import UmbelError, UsageError
+from umbel.cli.tables import console
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -32,25 +33,24 @@ def reported(as_json: bool = False) -> Iterator[None]:
         raise typer.Exit(exit_status(error)) from None
 
 
-def exit_status(error: BaseException, *, run_started: bool = False) -> int:
+def exit_status(error: BaseException, *, learning_began: bool = False) -> int:
     """Return 2 if the command was called wrongly, 130 for Ctrl-C, else 1.
 
-    An app may raise an error of usage too, while it runs: that is a failed run.
+    Once the app learns, an error of usage is the app's own: that is a failed run.
     """
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    return MISUSED if isinstance(error, UsageError) and not run_started else FAILED
+    return MISUSED if isinstance(error, UsageError) and not learning_began else FAILED
 
 
 def print_error(error: BaseException, app_dir: Path | None = None) -> None:
     """Print the error on stderr: Umbel's as a panel, others with the app's part of the stack."""
-    from rich.console import Console
     from rich.panel import Panel
     from rich.text import Text
 
-    console = Console(stderr=True)
+    out = console(stderr=True)
     if isinstance(error, KeyboardInterrupt):
-        console.print("Interrupted.", style="yellow")
+        out.print("Interrupted.", style="yellow")
         return
     if isinstance(error, UmbelError):
         title = f"{type(error).__name__} {error.code}"
@@ -67,7 +67,7 @@ def print_error(error: BaseException, app_dir: Path | None = None) -> None:
     stack = short_stack(cause, app_dir) if cause is not None and app_dir is not None else ""
     if stack:
         body.append(f"\n\n{stack}", style="dim")
-    console.print(Panel(body, title=title, title_align="left", border_style="red"))
+    out.print(Panel(body, title=title, title_align="left", border_style="red"))
 
 
 def short_stack(error: BaseException, app_dir: Path) -> str:

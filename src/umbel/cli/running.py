@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from umbel.base import SYSTEM_CLOCK, AppProject, Seeds, new_run_id
 from umbel.cli.display import LiveDisplay, PlainDisplay
 from umbel.cli.history import RunHistory
 from umbel.cli.problems import FAILED, error_as_json, exit_status, print_error, print_json
-from umbel.cli.tables import STATUS_STYLES, last_round_table
+from umbel.cli.tables import STATUS_STYLES, console, last_round_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,27 +37,26 @@ class RunRequest:
 
 def run_app(request: RunRequest, *, as_json: bool, quiet: bool) -> int:
     """Simulate the app and return the exit status of the command."""
-    from rich.console import Console
-
     run_id = new_run_id(SYSTEM_CLOCK.now())
     run_dir = request.runs_dir / run_id
     history = RunHistory()
-    console = Console(stderr=as_json)
+    out = console(stderr=as_json)
     error: BaseException | None = None
     with _stdout_for_json_alone() if as_json else nullcontext():
         try:
-            _simulate(request, run_id, run_dir, history, _display(console, history, quiet))
+            _simulate(request, run_id, run_dir, history, _display(out, history, quiet))
         except (Exception, KeyboardInterrupt) as caught:
             error = caught
-            _keep_traceback(caught, run_dir)
     if error is not None:
         print_error(error, request.app_dir.resolve())
+        if history.status == "failed":
+            console(stderr=True).print(f"The whole traceback: umbel show {run_id}")
     elif not quiet:
-        _print_summary(console, history, run_dir)
+        _print_summary(out, history, run_dir)
     if as_json:
         print_json(_answer(history, error, run_dir))
     if error is not None:
-        return exit_status(error, run_started=bool(history.about))
+        return exit_status(error, learning_began=history.learning_began)
     return 0 if history.status == "succeeded" else FAILED
 
 
@@ -97,10 +95,10 @@ def _simulate(
         )
 
 
-def _display(console: Console, history: RunHistory, quiet: bool) -> PlainDisplay:
-    if quiet or not console.file.isatty():
-        return PlainDisplay(console, history, show_rounds=not quiet)
-    return LiveDisplay(console, history)
+def _display(out: Console, history: RunHistory, quiet: bool) -> PlainDisplay:
+    if quiet or not out.file.isatty():
+        return PlainDisplay(out, history, show_rounds=not quiet)
+    return LiveDisplay(out, history)
 
 
 @contextmanager
@@ -117,25 +115,17 @@ def _stdout_for_json_alone() -> Iterator[None]:
         os.close(kept)
 
 
-def _keep_traceback(error: BaseException, run_dir: Path) -> None:
-    """Leave the whole traceback of the app's error in the run's folder, if there is one."""
-    if run_dir.is_dir() and not isinstance(error, KeyboardInterrupt):
-        text = "".join(traceback.format_exception(error))
-        (run_dir / "traceback.txt").write_text(text, encoding="utf-8")
-
-
-def _print_summary(console: Console, history: RunHistory, run_dir: Path) -> None:
+def _print_summary(out: Console, history: RunHistory, run_dir: Path) -> None:
     style = STATUS_STYLES.get(history.status, "yellow")
     seconds = f" in {history.seconds:.2f} s" if history.seconds is not None else ""
     failures = len(history.failures)
-    console.print(
+    out.print(
         f"[{style}]{history.status}[/]{seconds}: {history.rounds} rounds, {failures} failures, "
         f"seed {history.about.get('seed')}",
-        highlight=False,
     )
     if history.metrics:
-        console.print(last_round_table(history))
-    console.print(f"{run_dir}  (umbel show {run_dir.name})", highlight=False, soft_wrap=True)
+        out.print(last_round_table(history))
+    out.print(f"{run_dir}  (umbel show {run_dir.name})", soft_wrap=True)
 
 
 def _answer(history: RunHistory, error: BaseException | None, run_dir: Path) -> dict[str, Any]:

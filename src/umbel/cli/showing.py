@@ -11,9 +11,11 @@ from umbel.cli.history import RunHistory, find_run, read_history, run_folders
 from umbel.cli.problems import print_json
 from umbel.cli.tables import (
     STATUS_STYLES,
+    console,
     headline_metrics,
     metrics_text,
     number,
+    package_of,
     rounds_table,
 )
 
@@ -22,7 +24,7 @@ _FAILURES_SHOWN = 20
 
 def print_runs(runs_dir: Path, as_json: bool) -> None:
     """List the runs in a folder, the newest first; a run that cannot be read is named as such."""
-    from rich.console import Console
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     rows = []
@@ -35,22 +37,21 @@ def print_runs(runs_dir: Path, as_json: bool) -> None:
         runs = [history.as_json() | {"run-id": folder.name} for folder, history in rows]
         print_json({"success": True, "runs": runs})
         return
-    console = Console()
+    out = console()
     if not rows:
-        console.print(f"No runs in {runs_dir}. Make one with: umbel run APP")
+        out.print(f"No runs in {runs_dir}. Make one with: umbel run APP")
         return
-    table = Table("run", "app", "status", "rounds", "nodes", "last metrics", "seconds")
+    table = Table("run", "app", "status", "rounds", "last metrics", box=SIMPLE_HEAD)
+    table.columns[0].no_wrap = True
     for folder, history in rows:
         table.add_row(
             folder.name,
-            str(history.about.get("app", "")),
+            package_of(history),
             f"[{STATUS_STYLES.get(history.status, 'dim')}]{history.status}",
             f"{history.rounds}/{history.num_rounds}",
-            str(history.about.get("nodes", "")),
             metrics_text(headline_metrics(history)),
-            number(history.seconds),
         )
-    console.print(table)
+    out.print(table)
 
 
 def print_run(name: str, runs_dir: Path, as_json: bool) -> None:
@@ -68,6 +69,7 @@ def print_run(name: str, runs_dir: Path, as_json: bool) -> None:
                 "failures": history.failures,
                 "round_seconds": history.round_seconds,
                 "error": history.error,
+                "traceback": history.traceback,
                 "log": {"whole": problem is None, "problem": problem},
                 "run_dir": str(folder),
             }
@@ -89,11 +91,10 @@ def _problem_of(log: Path) -> str | None:
 
 
 def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    out = console()
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
     status = Text(history.status, style=STATUS_STYLES.get(history.status, "dim"))
@@ -110,9 +111,11 @@ def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None
     facts.add_row("model", history.model_sha256 or "none")
     facts.add_row("folder", str(folder))
     facts.add_row("log", problem or "whole: every line follows from the one before")
-    console.print(facts)
-    console.print(rounds_table(history))
+    out.print(facts)
+    out.print(rounds_table(history))
     for failure in history.failures[:_FAILURES_SHOWN]:
-        console.print(failure_text(failure), markup=False, highlight=False)
+        out.print(failure_text(failure), markup=False)
     if len(history.failures) > _FAILURES_SHOWN:
-        console.print(f"... and {len(history.failures) - _FAILURES_SHOWN} more (--json has all)")
+        out.print(f"... and {len(history.failures) - _FAILURES_SHOWN} more (--json has all)")
+    if history.traceback:
+        out.print(history.traceback, markup=False, soft_wrap=True)

@@ -8,13 +8,27 @@ from typing import TYPE_CHECKING, Any
 from umbel.cli.history import PHASES, RunHistory
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 _FIRST = ("loss", "accuracy")
 # The weight of a reply, not something that was measured.
 _HIDDEN = "num-examples"
 
+# The width of what is written to a file or a pipe, where lines need not fit a screen.
+_WIDTH_ELSEWHERE = 120
+
 STATUS_STYLES = {"succeeded": "green", "failed": "red", "interrupted": "yellow"}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that is as wide as the terminal, or wide enough where there is none."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False)
+    if not made.is_terminal:
+        made.width = max(made.width, _WIDTH_ELSEWHERE)
+    return made
 
 
 def scalar_names(metrics: Mapping[str, Any]) -> list[str]:
@@ -43,6 +57,12 @@ def number(value: float | None) -> str:
     if value is None:
         return ""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def package_of(history: RunHistory) -> str:
+    """Return the package of the app that ran."""
+    app = str(history.about.get("app", ""))
+    return app.partition(":")[0].partition(".")[0]
 
 
 def headline_metrics(history: RunHistory) -> dict[str, Any]:

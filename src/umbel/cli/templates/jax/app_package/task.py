@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
 from umbel.partition import dirichlet
 
 

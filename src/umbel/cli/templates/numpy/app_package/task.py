@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
 from umbel.partition import dirichlet
 
 

@@ -7,6 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import SGDClassifier
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
+
 from umbel.partition import dirichlet
 
 DIGITS = np.arange(10)
