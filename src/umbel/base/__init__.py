@@ -1,6 +1,7 @@
 """Errors, time, chance, names and bounds: what every other floor may use."""
 
 from umbel.base.clock import SYSTEM_CLOCK, Clock, SystemClock, VirtualClock
+from umbel.base.environment import environment, set_environment
 from umbel.base.errors import (
     AggregationError,
     AppLoadError,
@@ -68,8 +69,10 @@ __all__ = [
     "check_lifespan",
     "content_hash",
     "entered",
+    "environment",
     "load_object",
     "new_id",
     "new_run_id",
     "preserved_globals",
+    "set_environment",
 ]

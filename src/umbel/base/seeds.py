@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,8 +22,9 @@ class Seeds:
     Parameters
     ----------
     seed : int or None
-        The root of all streams, ``0 <= seed < 2**63``. ``None`` draws one from the operating
-        system; read it back from ``seed`` to repeat the run.
+        The root of all streams, ``0 <= seed < 2**63``. ``None`` draws one from the module
+        ``random``, so that a program that calls ``random.seed`` repeats itself; read it back from
+        ``seed``.
 
     Examples
     --------
@@ -38,7 +38,7 @@ class Seeds:
 
     def __init__(self, seed: int | None = None) -> None:
         if seed is None:
-            seed = secrets.randbits(_SEED_BITS)
+            seed = random.getrandbits(_SEED_BITS)
         if not 0 <= seed < 1 << _SEED_BITS:
             raise ValueError(f"a seed lies in [0, 2**{_SEED_BITS}), got {seed}")
         self.seed = seed

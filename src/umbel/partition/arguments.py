@@ -65,9 +65,7 @@ def stream(seed: int, scheme: str, purpose: str) -> np.random.Generator:
     try:
         seeds = Seeds(operator.index(seed))
     except (TypeError, ValueError):
-        raise PartitionError(
-            f"seed must be a whole number in [0, 2**63), got {seed!r}"
-        ) from None
+        raise PartitionError(f"seed must be a whole number in [0, 2**63), got {seed!r}") from None
     return seeds.child("partition", scheme, purpose).numpy()
 
 

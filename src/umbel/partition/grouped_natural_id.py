@@ -12,9 +12,7 @@ from umbel.partition.arguments import checked_choice, checked_count
 from umbel.partition.gathering import UNUSED, Indices, gather
 from umbel.partition.labels import classify
 
-GroupingMode = Literal[
-    "allow-smaller", "allow-bigger", "drop-remainder", "drop-reminder", "strict"
-]
+GroupingMode = Literal["allow-smaller", "allow-bigger", "drop-remainder", "drop-reminder", "strict"]
 
 
 def grouped_natural_id(

@@ -143,8 +143,7 @@ def _checked_indices(partition: npt.ArrayLike, client: int, total: int) -> Indic
         )
     if indices.min() < 0 or indices.max() >= total:
         raise PartitionError(
-            f"indices reach from {indices.min()} to {indices.max()}, "
-            f"but there are {total} labels",
+            f"indices reach from {indices.min()} to {indices.max()}, but there are {total} labels",
             hint="pass the labels of the whole data set that was partitioned",
             client=client,
         )

@@ -74,9 +74,7 @@ def plot_label_distributions(
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
     except ImportError:
-        raise MissingDependency(
-            "plots need matplotlib", hint='pip install "umbel[plot]"'
-        ) from None
+        raise MissingDependency("plots need matplotlib", hint='pip install "umbel[plot]"') from None
 
     num_clients, num_classes = shown.counts.shape
     width = float(np.clip(3.5 + 0.3 * num_clients, 6.4, 16))
@@ -138,9 +136,7 @@ def _draw_bars(
     axes.spines[["top", "right"]].set_visible(False)
     if in_legend:
         keys = [Patch(color=palette(k), label=name) for k, name in enumerate(names)]
-        figure.legend(
-            handles=keys[::-1], loc="outside right upper", title="class", frameon=False
-        )
+        figure.legend(handles=keys[::-1], loc="outside right upper", title="class", frameon=False)
         return
     _class_colour_bar(figure, axes, names)
 
@@ -174,6 +170,4 @@ def _draw_heatmap(
     for (client, k), value in np.ndenumerate(values):
         if value > 0:
             colour = "white" if value > dark else "black"
-            axes.text(
-                client, k, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=7
-            )
+            axes.text(client, k, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=7)

@@ -52,7 +52,7 @@ class Array:
     >>> array = Array(np.arange(6, dtype="float32").reshape(2, 3))
     >>> array
     Array(dtype='float32', shape=(2, 3))
-    >>> Array("int16", (2,), "raw", b"\\x01\\x00\\x02\\x00").numpy().tolist()
+    >>> Array("int16", (2,), "raw", bytes([1, 0, 2, 0])).numpy().tolist()
     [1, 2]
     """
 
@@ -65,7 +65,13 @@ class Array:
     @overload
     def __init__(self, *, torch_tensor: torch.Tensor) -> None: ...
     @overload
-    def __init__(self, dtype: str, shape: tuple[int, ...], stype: str, data: _Buffer) -> None: ...
+    def __init__(
+        self, dtype: str, /, shape: tuple[int, ...], stype: str, data: _Buffer
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, *, dtype: str, shape: tuple[int, ...], stype: str, data: _Buffer
+    ) -> None: ...
 
     def __init__(
         self,
@@ -133,6 +139,12 @@ class Array:
         return self._array.nbytes
 
     @property
+    def frozen(self) -> bool:
+        """Whether nobody can change the values: the buffer is its own and read-only."""
+        flags = self._array.flags
+        return flags.owndata and not flags.writeable
+
+    @property
     def data(self) -> memoryview:
         """The values as read-only bytes, little-endian and in C order; no copy if they are so."""
         return little_endian_bytes(self._array).toreadonly()
@@ -150,8 +162,8 @@ class Array:
     def release(self) -> NDArray[Any]:
         """Return a writable array that may be the buffer itself; the Array is not used again."""
         flags, dtype = self._array.flags, self._array.dtype
-        return self._array if flags.writeable and flags.c_contiguous and dtype.isnative \
-            else self.numpy()
+        as_numpy_gives_it = flags.writeable and flags.c_contiguous and dtype.isnative
+        return self._array if as_numpy_gives_it else self.numpy()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Array):
@@ -159,11 +171,13 @@ class Array:
         mine, theirs = self._array, other._array
         if mine.shape != theirs.shape or self.dtype != other.dtype:
             return False
+        if not mine.nbytes:
+            return True
         # Bytes, not values, so that NaN equals itself.
         return np.array_equal(
             np.frombuffer(little_endian_bytes(mine), np.uint8),
             np.frombuffer(little_endian_bytes(theirs), np.uint8),
-        ) if mine.nbytes else True
+        )
 
     __hash__ = None  # type: ignore[assignment]  # the values may change
 
@@ -202,11 +216,9 @@ def _to_ndarray(value: object) -> NDArray[Any]:
     return ndarray
 
 
-def _from_bytes(
-    dtype_name: str, shape: tuple[int, ...], stype: str, data: _Buffer
-) -> NDArray[Any]:
+def _from_bytes(dtype_name: str, shape: tuple[int, ...], stype: str, data: _Buffer) -> NDArray[Any]:
     dtype = dtype_of(dtype_name)
-    if any(not isinstance(length, int) or length < 0 for length in shape):
+    if any(type(length) is not int or length < 0 for length in shape):
         raise RecordError(f"a shape is made of non-negative integers, got {shape}")
     if stype == "numpy.ndarray":
         return _from_npy(dtype, shape, data)

@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from umbel.base import RecordError
@@ -74,21 +73,23 @@ class ArrayRecord(CheckedMapping[Array]):
             self._fill(given[0], keep_input)
 
     def _fill(self, source: _Named | _Listed, keep_input: bool) -> None:
+        named: list[tuple[Any, Any]]
         if isinstance(source, Mapping):
-            keys: Sequence[Any] = list(source)
+            named = [(key, key) for key in source]
         elif isinstance(source, list | tuple):
-            keys = range(len(source))
+            # A tuple cannot be emptied.
+            keep_input = keep_input or isinstance(source, tuple)
+            named = [(str(index), index) for index in range(len(source))]
         else:
             raise RecordError(
                 f"an ArrayRecord cannot be made from {type(source).__name__}",
                 hint="give it a dict from names to arrays, or a list of arrays",
             )
-        for key in keys:
+        for name, key in named:
             value = source[key]
             if not keep_input:
                 # Lets go of each input as soon as it is converted, before the next one.
                 source[key] = None  # type: ignore[index]
-            name = str(key) if type(key) is int and type(source) is not dict else key
             self._items[name] = self._admit(name, value)
         if not keep_input:
             source.clear()  # type: ignore[union-attr]

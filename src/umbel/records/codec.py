@@ -1,7 +1,7 @@
 """The content of a message as one safetensors file, written and read without a copy.
 
 Each array is a tensor named ``record/array``. ``__metadata__`` holds ``"umbel"``, the version of
-the format, and ``"records"``, a JSON list of all records in order; see ``docs`` of ``encode``.
+the format, and ``"records"``, a JSON list of all records in order; ``encode`` says how.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from umbel.records.dtypes import NAME_OF_CODE, dtype_of, wire_type
 from umbel.records.header import Tensor, parse_json, read_header, to_json, write_header
 from umbel.records.metricrecord import MetricRecord
 from umbel.records.recorddict import Record, RecordDict
-from umbel.records.values import CONFIG_KINDS, METRIC_KINDS, admit_value
+from umbel.records.values import CONFIG_KINDS, INT_MAX, INT_MIN, METRIC_KINDS, admit_value
 
 Buffer = bytes | bytearray | memoryview
 
 _VERSION = "1"
-_VALUE_RECORDS = {"metrics": MetricRecord, "config": ConfigRecord}
+_VALUE_RECORDS: dict[str, type[MetricRecord] | type[ConfigRecord]] = {
+    "metrics": MetricRecord,
+    "config": ConfigRecord,
+}
 _EXACT_IN_DOUBLES = 1 << 53
 
 
@@ -105,8 +108,6 @@ def decode(buffer: Buffer) -> RecordDict:
     ------
     ProtocolError
         If the bytes break a rule of the format; the text says which.
-    MissingDependency
-        If an array is of a dtype that needs ``ml_dtypes`` and that is not installed.
     """
     body = memoryview(buffer).cast("B").toreadonly()
     header = read_header(body)
@@ -222,7 +223,7 @@ def _read_values(name: str, kind: str, entry: dict[str, Any]) -> MetricRecord | 
     if not isinstance(described, dict):
         raise ProtocolError("the record has no values", key=name[:100])
     allowed = {k.__name__ for k in (METRIC_KINDS if kind == "metrics" else CONFIG_KINDS)}
-    values = {}
+    values: dict[str, Any] = {}
     for key, typed in described.items():
         if not isinstance(typed, dict) or len(typed) != 1:
             raise ProtocolError("a value is an object with its type", key=key[:100])
@@ -259,7 +260,10 @@ def _write_bytes(value: bytes) -> str:
 
 
 def _read_int(written: Any) -> int:
-    return admit_value("", int(_of_type(written, int, str)), METRIC_KINDS)  # type: ignore[no-any-return]
+    value = int(_of_type(written, int, str))
+    if str(value) != str(written) or not INT_MIN <= value <= INT_MAX:
+        raise ValueError(written)
+    return value
 
 
 def _read_float(written: Any) -> float:

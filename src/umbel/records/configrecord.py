@@ -8,9 +8,7 @@ from typing import Any
 from umbel.records.values import CONFIG_KINDS, ValueRecord
 
 ConfigScalar = bool | int | float | str | bytes
-ConfigRecordValues = (
-    ConfigScalar | list[bool] | list[int] | list[float] | list[str] | list[bytes]
-)
+ConfigRecordValues = ConfigScalar | list[bool] | list[int] | list[float] | list[str] | list[bytes]
 
 
 class ConfigRecord(ValueRecord[ConfigRecordValues]):

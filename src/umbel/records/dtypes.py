@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from umbel.base import MissingDependency, RecordError
+from umbel.base import RecordError
 
 DType = np.dtype[Any]
 
@@ -39,10 +39,18 @@ CODE_OF_NAME = {
 }
 """What the safetensors format calls the dtypes that it knows."""
 
+ITEMSIZE_OF_CODE = {
+    code: int(re.findall("[0-9]+", code)[0]) // 8 if code != "BOOL" else 1
+    for code in CODE_OF_NAME.values()
+}
+
 NAME_OF_CODE = {code: name for name, code in CODE_OF_NAME.items()}
 
-_PLAIN_NAME = re.compile(r"[a-z][a-z0-9_]*(\[[0-9A-Za-zμ]+\])?")
-_SIZED_NAME = re.compile(r"[<|][USV][0-9]{1,9}")
+_BY_NAME = {
+    name: np.dtype(name) for name in sorted({np.dtype(k).name for k in np.sctypeDict.values()})
+}
+# All that NumPy reads as a dtype would be too much for text from a stranger.
+_WITH_UNIT_OR_SIZE = re.compile(r"(datetime64|timedelta64)\[[0-9]*[A-Za-z]+\]|[<|][USV][0-9]{1,9}")
 
 
 class WireType(NamedTuple):
@@ -93,12 +101,10 @@ def dtype_of(name: str) -> DType:
     ------
     RecordError
         If no such dtype is known here, or it would hold Python objects.
-    MissingDependency
-        If the dtype lives in ``ml_dtypes`` and that is not installed.
     """
     try:
         dtype = _from_layout(json.loads(name)) if name.startswith("{") else _from_name(name)
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError, SyntaxError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise RecordError(
             f"unknown dtype {name[:100]!r}",
             hint="use a NumPy name such as 'float32', or 'bfloat16' or 'float8_e4m3fn'",
@@ -109,12 +115,11 @@ def dtype_of(name: str) -> DType:
 
 
 def _from_name(name: str) -> DType:
-    if not (_PLAIN_NAME.fullmatch(name) or _SIZED_NAME.fullmatch(name)):
-        raise ValueError(name)
-    try:
+    if name in _BY_NAME:
+        return _BY_NAME[name].newbyteorder("<")
+    if _WITH_UNIT_OR_SIZE.fullmatch(name):
         return np.dtype(name).newbyteorder("<")
-    except TypeError:
-        return _from_ml_dtypes(name)
+    return _from_ml_dtypes(name)
 
 
 def _from_layout(layout: Any) -> DType:
@@ -124,17 +129,13 @@ def _from_layout(layout: Any) -> DType:
         base, shape = layout
         return np.dtype((_from_layout(base), tuple(shape)))
     formats = [_from_layout(field) for field in layout["formats"]]
-    return np.dtype({**layout, "formats": formats})
+    dtype: DType = np.dtype({**layout, "formats": formats})  # type: ignore[call-overload]
+    return dtype
 
 
 def _from_ml_dtypes(name: str) -> DType:
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise MissingDependency(
-            f"an array of dtype {name!r} needs ml_dtypes, which NumPy takes it from",
-            hint="pip install ml_dtypes",
-        ) from error
+    import ml_dtypes  # late, because most programs never meet one of its dtypes
+
     scalar = getattr(ml_dtypes, name, None)
     if not (isinstance(scalar, type) and issubclass(scalar, np.generic)):
         raise TypeError(name)

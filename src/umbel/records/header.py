@@ -11,15 +11,17 @@ import math
 import struct
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from umbel.base import HEADER_MAX_BYTES, TENSORS_MAX_COUNT, ProtocolError, RecordError
-from umbel.records.dtypes import NAME_OF_CODE, dtype_of
+from umbel.records.dtypes import ITEMSIZE_OF_CODE
 
 LENGTH_BYTES = 8
 ALIGNMENT_BYTES = 64
 """The data starts at a multiple of this, so that views are aligned when the buffer is."""
 
 _METADATA_KEY = "__metadata__"
-_DIMENSIONS_MAX = 64
+_DIMENSIONS_MAX = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 _SIZE_MAX = (1 << 63) - 1
 _ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
 
@@ -112,9 +114,14 @@ def parse_json(text: bytes | str, what: str) -> Any:
         If it is not strict JSON, has a key twice, or nests too deeply.
     """
     try:
-        return _decode(text if isinstance(text, str) else str(text, "utf-8"))
-    except UnicodeDecodeError as error:
-        raise ProtocolError(f"{what} is not UTF-8") from error
+        text = text if isinstance(text, str) else str(text, "utf-8")
+        value = _decode(text)
+        if "\\u" in text:
+            # An escape may be half of a surrogate pair, which nothing could write again.
+            to_json(value).encode()
+        return value
+    except UnicodeError as error:
+        raise ProtocolError(f"{what} is not Unicode text") from error
     except RecursionError as error:
         raise ProtocolError(f"{what} nests too deeply") from error
     except ProtocolError:
@@ -152,8 +159,7 @@ def _header_text(body: memoryview) -> tuple[bytes, int]:
     data_start = LENGTH_BYTES + length
     if data_start > body.nbytes:
         raise ProtocolError(
-            f"the header says it has {length} bytes, but only "
-            f"{body.nbytes - LENGTH_BYTES} follow"
+            f"the header says it has {length} bytes, but only {body.nbytes - LENGTH_BYTES} follow"
         )
     text = bytes(body[LENGTH_BYTES:data_start])
     if not text.startswith(b"{"):
@@ -171,7 +177,7 @@ def _check_tensor(name: str, entry: Any) -> Tensor:
     if not isinstance(entry, dict) or entry.keys() != _ENTRY_KEYS:
         raise ProtocolError("a tensor has a dtype, a shape and data_offsets", key=name[:100])
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if type(code) is not str or code not in NAME_OF_CODE:
+    if type(code) is not str or code not in ITEMSIZE_OF_CODE:
         raise ProtocolError(f"unknown dtype {str(code)[:100]!r}", key=name[:100])
     if not _are_sizes(shape) or len(shape) > _DIMENSIONS_MAX:
         raise ProtocolError(
@@ -180,7 +186,7 @@ def _check_tensor(name: str, entry: Any) -> Tensor:
         )
     if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ProtocolError("data_offsets is a pair [begin, end]", key=name[:100])
-    itemsize = _ITEMSIZES[code]
+    itemsize = ITEMSIZE_OF_CODE[code]
     begin, end = offsets
     if math.prod(shape) * itemsize != end - begin:
         raise ProtocolError(
@@ -215,10 +221,3 @@ def _check_layout(tensors: list[Tensor], data_bytes: int) -> None:
         raise ProtocolError(f"the tensors take {position} bytes, but only {data_bytes} follow")
     if position < data_bytes:
         raise ProtocolError(f"{data_bytes - position} bytes follow the last tensor")
-
-
-# Named by width, because ml_dtypes is not loaded before a tensor needs it.
-_ITEMSIZES = {
-    code: {"BF16": 2}.get(code, 1) if code.startswith(("BF", "F8")) else dtype_of(name).itemsize
-    for code, name in NAME_OF_CODE.items()
-}

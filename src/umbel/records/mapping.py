@@ -97,8 +97,6 @@ def missing_key(holds: str, key: object, present: Mapping[str, object]) -> Missi
 
 def check_key(key: object) -> str:
     """Return the key if it is text."""
-    if type(key) is str:
-        return key
     if isinstance(key, str):
-        return str(key)
+        return key
     raise RecordError(f"a key is a string, got {key!r} of type {type(key).__name__}")

@@ -12,7 +12,7 @@ from umbel.records.mapping import CheckedMapping, check_key, missing_key
 from umbel.records.metricrecord import MetricRecord
 
 Record = ArrayRecord | MetricRecord | ConfigRecord
-R = TypeVar("R", ArrayRecord, MetricRecord, ConfigRecord)
+R = TypeVar("R", bound=Record)
 
 _KINDS = frozenset({ArrayRecord, MetricRecord, ConfigRecord})
 
@@ -90,7 +90,7 @@ class RecordsOfKind(MutableMapping[str, R], Generic[R]):
 
     def __init__(self, records: dict[str, Record], kind: type[R]) -> None:
         self._records = records
-        self._kind = kind
+        self._kind: type[R] = kind
 
     def __getitem__(self, key: str) -> R:
         record = self._records.get(key)

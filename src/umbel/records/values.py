@@ -18,6 +18,7 @@ INT_MAX = (1 << 64) - 1
 
 METRIC_KINDS = frozenset({int, float})
 CONFIG_KINDS = frozenset({int, float, str, bytes, bool})
+_SUBCLASSED: tuple[type[Any], ...] = (int, float, str, bytes)
 
 
 class ValueRecord(CheckedMapping[V]):
@@ -42,9 +43,9 @@ class ValueRecord(CheckedMapping[V]):
 
     def copy(self) -> Self:
         """Return a record of its own with the same values; lists are copied."""
-        return self._holding(
-            {k: v.copy() if type(v) is list else v for k, v in self._items.items()}
-        )
+        items: Any = self._items
+        copies: Any = {k: v.copy() if type(v) is list else v for k, v in items.items()}
+        return self._holding(copies)
 
     __copy__ = copy
 
@@ -82,7 +83,7 @@ def _plain(value: object, kinds: frozenset[type]) -> Any:
         return converted if type(converted) in kinds else None
     if isinstance(value, bool):
         return None
-    for kind in (int, float, str, bytes):
+    for kind in _SUBCLASSED:
         if kind in kinds and isinstance(value, kind):
             return kind(value)
     return None
@@ -114,9 +115,7 @@ def _too_large(key: str) -> RecordError:
     )
 
 
-def _refused(
-    key: str, value: object, kinds: frozenset[type], inside: str = ""
-) -> RecordError:
+def _refused(key: str, value: object, kinds: frozenset[type], inside: str = "") -> RecordError:
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     return RecordError(
         f"{inside}{type(value).__name__} cannot be held here: "

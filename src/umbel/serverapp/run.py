@@ -101,6 +101,10 @@ class Run:
     def __post_init__(self) -> None:
         self.log = RunLog(self.folder / "log.jsonl" if self.folder else None)
 
+    def close(self) -> None:
+        """Close the log."""
+        self.log.close()
+
     def emit(self, event: str, **data: Any) -> None:
         """Append an event to the log and tell the observers."""
         entry = self.log.append(event, **data)

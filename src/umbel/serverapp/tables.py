@@ -15,9 +15,7 @@ def to_frame(rows: list[dict[str, Any]]) -> pandas.DataFrame:
     try:
         import pandas
     except ImportError as error:
-        raise MissingDependency(
-            "a frame needs pandas", hint='pip install "umbel[plot]"'
-        ) from error
+        raise MissingDependency("a frame needs pandas", hint='pip install "umbel[plot]"') from error
     by_round: dict[int, dict[str, Any]] = {}
     for row in rows:
         by_round.setdefault(row["round"], {})[f"{row['phase']}/{row['metric']}"] = row["value"]

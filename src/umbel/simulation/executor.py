@@ -25,8 +25,8 @@ class Lost:
     ----------
     worker : int
         Which.
-    position : int or None
-        Whose client it ran, if that is known.
+    suspects : tuple of int
+        The positions of the clients that may have ended it; empty if it ran none.
     kind : str
         The name of the signal, or ``"ExitCode"``.
     reason : str
@@ -34,7 +34,7 @@ class Lost:
     """
 
     worker: int
-    position: int | None
+    suspects: tuple[int, ...]
     kind: str
     reason: str
 
@@ -61,9 +61,12 @@ class Executor(ABC):
     workers: int
     can_kill: bool = True
 
+    def launch(self) -> None:
+        """Begin to bring the workers up, without waiting for them."""
+
     @abstractmethod
     def start(self) -> None:
-        """Bring the workers up; the first batches may be submitted right after.
+        """Wait until the workers are up; batches may be submitted from then on.
 
         Raises
         ------
@@ -94,6 +97,9 @@ class Executor(ABC):
     @abstractmethod
     def close(self) -> None:
         """End all workers and free everything."""
+
+    def finish(self, job: int) -> None:
+        """Hear that the partial sums of a job have been read."""
 
     def running(self, worker: int) -> Running | None:
         """Return what a busy worker is doing, if that is known."""

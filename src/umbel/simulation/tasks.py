@@ -70,8 +70,6 @@ class Batch:
         Contents and arrays that the worker has not seen yet.
     forget_contents, forget_blobs : list of int
         Those that it will not need again.
-    spent : list of int
-        Segments whose partial sums the engine has read, to be used again.
     """
 
     job: int
@@ -83,7 +81,6 @@ class Batch:
     blobs: dict[int, Any] = field(default_factory=dict)
     forget_contents: list[int] = field(default_factory=list)
     forget_blobs: list[int] = field(default_factory=list)
-    spent: list[int] = field(default_factory=list)
 
     def tasks(self) -> list[Task]:
         """Return the tasks of all blocks, in order."""

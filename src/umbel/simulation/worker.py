@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
-from umbel.base import SERVER_NODE_ID, SYSTEM_CLOCK, RejectedReply, Seeds, UmbelError, load_object
+from umbel.base import (
+    SERVER_NODE_ID,
+    SYSTEM_CLOCK,
+    AppLoadError,
+    RejectedReply,
+    Seeds,
+    UmbelError,
+    load_object,
+)
 from umbel.clientapp import ClientApp
 from umbel.records import (
     ArrayRecord,
@@ -41,8 +50,16 @@ def load_app(spec: AppSpec) -> ClientApp:
         It cannot be found, or is no ``ClientApp``.
     """
     if spec.pickled is not None:
-        return cloudpickle.loads(spec.pickled)  # type: ignore[no-any-return]
-    return load_object(str(spec.reference), spec.app_dir, ClientApp)
+        app = cloudpickle.loads(spec.pickled)
+    else:
+        app = load_object(str(spec.reference), Path(spec.app_dir) if spec.app_dir else None)
+    if not isinstance(app, ClientApp):
+        raise AppLoadError(
+            f"the client app is a {type(app).__name__}, not a ClientApp",
+            hint="name the ClientApp object itself",
+            app=spec.reference,
+        )
+    return app
 
 
 class Worker:
@@ -95,9 +112,7 @@ class Worker:
         self._on_task(-1)
         now = SYSTEM_CLOCK.monotonic()
         report.elapsed_s = now - begin
-        report.committed = (
-            self._sums is None or batch.commit or now - self._last_commit > COMMIT_S
-        )
+        report.committed = self._sums is None or batch.commit or now - self._last_commit > COMMIT_S
         if report.committed:
             self._commit(report, now)
         return report
@@ -135,7 +150,7 @@ class Worker:
             reply = self._app(self._message(task), context)
             if reply.has_error():
                 error = reply.error
-                fields = (error.code, error.reason, error.kind, error.traceback)
+                fields = (int(error.code), error.reason, error.kind, error.traceback)
                 report.errors.append((task.position, fields))
                 return acc
             content = reply.content
@@ -194,4 +209,4 @@ def _fields(error: BaseException, *, with_traceback: bool = True) -> ErrorFields
     if isinstance(error, UmbelError) and error.hint:
         reason = f"{reason}. Hint: {error.hint}"
     trace = "".join(traceback.format_exception(error)) if with_traceback else None
-    return ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason, type(error).__name__, trace
+    return int(ErrorCode.CLIENT_APP_RAISED_EXCEPTION), reason, type(error).__name__, trace

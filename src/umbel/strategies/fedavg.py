@@ -173,9 +173,7 @@ class FedAvg(Strategy):
 
     def train_aggregator(self, server_round: int) -> Aggregator[Any]:
         shapes = {key: array.shape for key, array in self.current_arrays.items()}
-        mean = WeightedMean(
-            self.weighted_by_key, shapes=shapes, require_finite=self.require_finite
-        )
+        mean = WeightedMean(self.weighted_by_key, shapes=shapes, require_finite=self.require_finite)
         return mean if self.train_metrics_aggr_fn is None else Both(mean, Collect())
 
     def finish_train(

@@ -123,8 +123,8 @@ class WeightedMean(Aggregator[WeightedSum]):
             self._add_array(acc, key, value, weight)
         for key, metric in metrics.items():
             if key != self.weighted_by:
-                scaled = [weight * m for m in metric] if isinstance(metric, list) else (
-                    weight * metric
+                scaled = (
+                    [weight * m for m in metric] if isinstance(metric, list) else (weight * metric)
                 )
                 _add_metric(acc, key, scaled, weight)
         acc.weight += weight

@@ -44,12 +44,15 @@ def chain(*transforms: Transform) -> Transform:
     """
 
     def init(arrays: Arrays) -> State:
-        return {str(i): t.init(arrays) for i, t in enumerate(transforms)}
+        states = {str(i): t.init(arrays) for i, t in enumerate(transforms)}
+        return {name: state for name, state in states.items() if state}
 
     def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
         after: State = {}
         for i, transform in enumerate(transforms):
-            update, after[str(i)] = transform.apply(update, state[str(i)])
+            update, own = transform.apply(update, state.get(str(i), {}))
+            if own:
+                after[str(i)] = own
         return update, after
 
     return Transform(init, apply)

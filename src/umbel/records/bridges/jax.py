@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -52,13 +51,11 @@ def ndarrays_to_pytree(arrays: Mapping[str, NDArray[Any]], like: Any) -> Any:
     return _jax().tree_util.tree_unflatten(structure, leaves)
 
 
-def _jax() -> ModuleType:
+def _jax() -> Any:
     try:
         import jax
     except ImportError as error:
-        raise MissingDependency(
-            "a pytree needs JAX", hint='pip install "umbel[jax]"'
-        ) from error
+        raise MissingDependency("a pytree needs JAX", hint='pip install "umbel[jax]"') from error
     return jax
 
 

@@ -1,0 +1,99 @@
+"""Frames over a Unix socket: plain Python values, and descriptors of shared memory.
+
+Both ends are processes of one run on the same interpreter, so values travel by ``marshal``: it
+knows numbers, strings, bytes and containers, and can carry no code.
+"""
+
+from __future__ import annotations
+
+import array
+import marshal
+import socket
+import struct
+from typing import Any
+
+_HEADER = struct.Struct("<QI")
+_FDS_A_MESSAGE = 200  # the kernel takes 253
+
+
+class Closed(Exception):
+    """The other end is gone."""
+
+
+class Channel:
+    """One end of a connection between the engine and a process of its own.
+
+    Examples
+    --------
+    >>> left, right = Channel.pair()
+    >>> left.send(("hello", 1))
+    >>> right.receive()
+    (('hello', 1), [])
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, Channel]:
+        """Return the two ends of a new connection."""
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        return cls(left), cls(right)
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a selector."""
+        return self.sock.fileno()
+
+    def send(self, value: Any, fds: list[int] | None = None) -> None:
+        """Send a value and descriptors.
+
+        Raises
+        ------
+        Closed
+            The other end is gone.
+        """
+        body = marshal.dumps(value)
+        fds = fds or []
+        try:
+            self.sock.sendall(_HEADER.pack(len(body), len(fds)) + body)
+            for start in range(0, len(fds), _FDS_A_MESSAGE):
+                part = array.array("i", fds[start : start + _FDS_A_MESSAGE])
+                ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, part)]
+                self.sock.sendmsg([b"+"], ancillary)
+        except OSError as error:
+            raise Closed from error
+
+    def receive(self) -> tuple[Any, list[int]]:
+        """Wait for a value and its descriptors, which the caller owns from now on.
+
+        Raises
+        ------
+        Closed
+            The other end is gone.
+        """
+        try:
+            size, count = _HEADER.unpack(self._exactly(_HEADER.size))
+            body = self._exactly(size)
+            fds: list[int] = []
+            while len(fds) < count:
+                mark, part, _, _ = socket.recv_fds(self.sock, 1, _FDS_A_MESSAGE)
+                if not mark:
+                    raise Closed
+                fds += part
+        except OSError as error:
+            raise Closed from error
+        return marshal.loads(body), fds
+
+    def close(self) -> None:
+        """Close this end."""
+        self.sock.close()
+
+    def _exactly(self, size: int) -> bytearray:
+        buffer = bytearray(size)
+        view = memoryview(buffer)
+        while view:
+            got = self.sock.recv_into(view)
+            if not got:
+                raise Closed
+            view = view[got:]
+        return buffer

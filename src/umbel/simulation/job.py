@@ -1,0 +1,177 @@
+"""One call of the grid: its messages, what has become of each, and who works on it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import cloudpickle
+
+from umbel.base import StateError
+from umbel.records import Error, Message, decode
+from umbel.simulation.schedule import Schedule
+from umbel.simulation.tasks import Bytes, Task
+from umbel.updates import Aggregator, PartialSums, Span, block_count, block_size
+
+
+class Job:
+    """Messages that were sent together.
+
+    With an aggregator the replies are folded in the fixed blocks of the cohort; without one they
+    are collected, in order.
+
+    Attributes
+    ----------
+    settled : int
+        How many messages have a reply or have failed.
+    errors : dict of int to Error
+        By position, why a client gave no usable reply.
+    replies : list of (Message or None)
+        By position, when replies are collected.
+    sums : PartialSums or None
+        The partial sums handed over so far, when replies are folded.
+    deadline_s : float or None
+        When to give up, on the monotonic clock.
+    expired, given_up : bool, set of int
+        Whether that was, and the positions that no reply had come to.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        messages: list[Message],
+        tasks: list[Task],
+        workers: int,
+        aggregator: Aggregator[Any] | None,
+        timeout: float | None,
+        deadline_s: float | None,
+    ) -> None:
+        self.number = number
+        self.messages = messages
+        self.tasks = tasks
+        self.timeout = timeout
+        self.deadline_s = deadline_s
+        self.expired = False
+        self.given_up: set[int] = set()
+        self.settled = 0
+        self.errors: dict[int, Error] = {}
+        self.replies: list[Message | None] = [None] * len(messages)
+        self.aggregator = aggregator
+        self.pickled: bytes | None = None
+        self.sums: PartialSums[Any] | None = None
+        self.block_size = 1
+        blocks = len(messages)
+        if aggregator is not None:
+            self.pickled = cloudpickle.dumps(aggregator)
+            self.block_size = block_size(len(messages))
+            blocks = block_count(len(messages))
+            self.sums = PartialSums(blocks, aggregator.merge)
+        self.schedule = Schedule(blocks, workers, in_order=aggregator is None)
+        self._waiting: deque[int] = deque()
+
+    @property
+    def cohort(self) -> int:
+        """How many messages there are."""
+        return len(self.messages)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to wait for."""
+        if self.sums is not None:
+            return self.cohort == 0 or self.sums.complete()
+        return self.settled == self.cohort
+
+    @property
+    def kind(self) -> str:
+        """What its messages ask for; clients of one kind take about the same time."""
+        return self.tasks[0].message_type if self.tasks else ""
+
+    def open(self, block: int) -> list[int]:
+        """Return the positions of a block that have not failed or been answered."""
+        start = block * self.block_size
+        positions = range(start, min(self.cohort, start + self.block_size))
+        return [p for p in positions if p not in self.errors and self.replies[p] is None]
+
+    def settle(self, position: int, reply: Message, error: Error | None = None) -> None:
+        """Note what has become of a message."""
+        self.settled += 1
+        if error is not None:
+            self.errors[position] = error
+        if self.sums is None:
+            self.replies[position] = reply
+
+    def put(self, span: Span, body: Bytes | None) -> None:
+        """Take a partial sum from a worker."""
+        if self.sums is None or self.aggregator is None:
+            raise StateError("a partial sum came to a job that does not fold", job=self.number)
+        self.sums.put(span, None if body is None else self.aggregator.unpack(decode(body)))
+
+    def total(self) -> Any:
+        """Return the sum over the cohort; ``None`` when no reply was usable."""
+        return self.sums.total() if self.sums is not None and self.cohort else None
+
+    def take(self, worker: int, count: int, busy: set[int]) -> list[int]:
+        """Return blocks for a worker, none of whose nodes is busy elsewhere."""
+        if self.sums is not None:
+            return self.schedule.take(worker, count)
+        taken: list[int] = []
+        put_aside: list[int] = []
+        while len(taken) < count:
+            block = self._next(worker)
+            if block is None:
+                break
+            node = self.tasks[block].node_id
+            if node in busy:
+                put_aside.append(block)
+            else:
+                busy.add(node)
+                taken.append(block)
+        self._waiting.extendleft(reversed(put_aside))
+        return taken
+
+    def remaining(self) -> int:
+        """Return how many blocks nobody has taken."""
+        return self.schedule.remaining + len(self._waiting)
+
+    def drop(self) -> list[int]:
+        """Return the blocks that nobody has taken; they will not be handed out any more."""
+        dropped = [*self._waiting, *self.schedule.drop()]
+        self._waiting.clear()
+        return dropped
+
+    def _next(self, worker: int) -> int | None:
+        # What was put aside because its node was busy comes first, to keep the order.
+        if self._waiting:
+            return self._waiting.popleft()
+        blocks = self.schedule.take(worker, 1)
+        return blocks[0] if blocks else None
+
+
+@dataclass
+class WorkerState:
+    """What the engine knows of a worker.
+
+    Attributes
+    ----------
+    job : Job or None
+        Whose batch it works on.
+    blocks : list of int
+        The blocks of that batch.
+    uncommitted : dict of int to list of int
+        By job number, the blocks that it has folded and not handed over.
+    contents, blobs : set of int
+        What it has been given.
+    """
+
+    job: Job | None = None
+    blocks: list[int] = field(default_factory=list)
+    uncommitted: dict[int, list[int]] = field(default_factory=dict)
+    contents: set[int] = field(default_factory=set)
+    blobs: set[int] = field(default_factory=set)
+    forget_contents: list[int] = field(default_factory=list)
+    forget_blobs: list[int] = field(default_factory=list)
+
+    def reset(self) -> None:
+        """Forget everything: an empty worker has taken its place."""
+        self.__dict__.update(WorkerState().__dict__)

@@ -1,0 +1,346 @@
+"""Clients in long-lived processes that share memory with the engine."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from umbel.base import AppLoadError, NodeLost, environment
+from umbel.simulation.channel import Channel, Closed
+from umbel.simulation.executor import Done, Executor, Lost, Running
+from umbel.simulation.resources import WorkerPlan
+from umbel.simulation.segments import Segment, SegmentPool, map_segment
+from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes, Report
+from umbel.simulation.template import PROGRESS
+from umbel.simulation.threads import ENVIRONMENT
+
+_START = "import sys; from umbel.simulation.template import main; sys.exit(main(int(sys.argv[1])))"
+_GOODBYE_S = 0.5
+_LOAD_S = 600.0
+
+
+class Template:
+    """A process that has loaded the app, and forks workers or becomes one."""
+
+    def __init__(self, spec: AppSpec, plan: WorkerPlan) -> None:
+        self._spec = spec
+        self._plan = plan
+
+    def launch(self) -> None:
+        """Start the process; it loads the app while the engine goes on."""
+        self.channel, theirs = Channel.pair()
+        # The engine's path comes first, so that both sides import the same Umbel.
+        own = environment()
+        path = os.pathsep.join([str(Path(__file__).parents[2]), own.get("PYTHONPATH", "")])
+        values = {
+            **own,
+            **dict.fromkeys(ENVIRONMENT, "1"),
+            **self._plan.environment,
+            "PYTHONPATH": path.rstrip(os.pathsep),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _START, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=values,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C in the terminal is for the engine alone
+        )
+        theirs.close()
+        self._ready = False
+        path = [entry or os.getcwd() for entry in sys.path]
+        with contextlib.suppress(Closed):  # what ended it is told by `wait_ready`
+            self.channel.send((tuple(self._spec), path))
+
+    def wait_ready(self) -> None:
+        """Wait until the app is loaded.
+
+        Raises
+        ------
+        AppLoadError
+            It cannot be loaded.
+        """
+        if self._ready:
+            return
+        self.channel.sock.settimeout(_LOAD_S)
+        try:
+            answer, _ = self.channel.receive()
+        except Closed:
+            code = self.process.wait()
+            raise AppLoadError(
+                f"the process that imports the client app ended: {exit_text(code)[1]}",
+                hint="see what it printed above",
+                app=self._spec.reference,
+            ) from None
+        self.channel.sock.settimeout(None)
+        if answer[0] == "failed":
+            _, message, hint, trace = answer
+            error = AppLoadError(message, hint=hint)
+            error.add_note(f"In the process that loads the client app:\n{trace}")
+            raise error
+        self._ready = True
+
+    def start_worker(self, fds: list[int]) -> int:
+        """Return the pid of a new worker that owns these descriptors."""
+        self.wait_ready()
+        if self._plan.fork:
+            self.channel.send(("fork",), fds)
+            return int(self.channel.receive()[0])
+        self.channel.send(("become",), fds)
+        return self.process.pid
+
+    def reap(self, pid: int) -> int:
+        """End a worker, if it has not ended; return its exit code, negative for a signal."""
+        if not self._plan.fork:
+            self.process.kill()
+            return self.process.wait()
+        self.channel.send(("reap", pid))
+        return int(self.channel.receive()[0])
+
+    def close(self) -> None:
+        """End the process and all that it forked."""
+        self.channel.close()
+        try:
+            self.process.wait(_GOODBYE_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@dataclass
+class Handle:
+    """The engine's side of one worker.
+
+    Attributes
+    ----------
+    holds, asked : set, list of int
+        The blobs that it maps, and those that it was asked to let go of.
+    spent : list of int
+        Its segments whose partial sums were read, so that it can use them again.
+    """
+
+    template: Template
+    pid: int
+    channel: Channel
+    progress: mmap.mmap
+    busy: bool = False
+    holds: set[int] = field(default_factory=set)
+    asked: list[int] = field(default_factory=list)
+    spent: list[int] = field(default_factory=list)
+
+
+@dataclass
+class Blob:
+    """A published body: its memory, and whether anything may still read it."""
+
+    segment: Segment
+    size: int
+    retired: bool = False
+    kept_by_client: bool = False
+
+
+class ProcessExecutor(Executor):
+    """Workers forked from a process that has loaded the app.
+
+    Parameters
+    ----------
+    spec : AppSpec
+        The app and the run.
+    plans : sequence of WorkerPlan
+        One a worker: which devices it sees, and how it is started.
+    """
+
+    def __init__(self, spec: AppSpec, plans: Sequence[WorkerPlan]) -> None:
+        self.workers = len(plans)
+        self._spec = spec
+        self._plans = plans
+        self._templates: list[Template] = []
+        self._handles: list[Handle] = []
+        self._blobs: dict[int, Blob] = {}
+        self._pool = SegmentPool()
+        self._selector = selectors.DefaultSelector()
+        self._borrowed: dict[int, list[tuple[int, int]]] = {}
+
+    def launch(self) -> None:
+        shared: Template | None = None
+        for plan in self._plans:
+            if not plan.fork or shared is None:
+                template = Template(self._spec, plan)
+                template.launch()
+                self._templates.append(template)
+                shared = template if plan.fork else None
+
+    def start(self) -> None:
+        for worker in range(self.workers):
+            self._handles.append(self._new_handle(self._template_of(worker)))
+            self._watch(worker)
+
+    def publish(self, blob: int, buffers: Buffers) -> None:
+        segment, size = self._pool.write(buffers)
+        self._blobs[blob] = Blob(segment, size)
+
+    def retire(self, blob: int) -> None:
+        self._blobs[blob].retired = True
+        self._reuse(blob)
+
+    def submit(self, worker: int, batch: Batch) -> None:
+        handle = self._handles[worker]
+        blobs = {blob: self._blobs[blob] for blob in batch.blobs}
+        handle.holds |= blobs.keys()
+        handle.busy = True
+        value = (
+            batch.job,
+            batch.cohort,
+            [(block, [tuple(task) for task in tasks]) for block, tasks in batch.blocks],
+            batch.aggregator,
+            batch.commit,
+            {key: tuple(spec) for key, spec in batch.contents.items()},
+            {key: blob.size for key, blob in blobs.items()},
+            batch.forget_contents,
+            batch.forget_blobs,
+            handle.spent,
+        )
+        handle.asked, handle.spent = batch.forget_blobs, []
+        with contextlib.suppress(Closed):  # the selector will say so
+            handle.channel.send(value, [blob.segment.fd for blob in blobs.values()])
+
+    def wait(self, timeout_s: float | None) -> list[Done | Lost]:
+        events: list[Done | Lost] = []
+        for key, _ in self._selector.select(timeout_s):
+            worker: int = key.data
+            try:
+                events.append(Done(worker, self._receive(worker)))
+            except Closed:
+                events.append(self._replace(worker))
+        return events
+
+    def running(self, worker: int) -> Running | None:
+        position, since = PROGRESS.unpack_from(self._handles[worker].progress)
+        return Running(position, since) if position >= 0 else None
+
+    def kill(self, worker: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._handles[worker].pid, signal.SIGKILL)
+
+    def finish(self, job: int) -> None:
+        # Its partial sums have been read: their memory can be written again.
+        for worker, number in self._borrowed.pop(job, []):
+            self._handles[worker].spent.append(number)
+
+    def close(self) -> None:
+        for handle in self._handles:
+            if handle.busy:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(handle.pid, signal.SIGKILL)
+            handle.channel.close()
+        for template in self._templates:
+            template.close()
+        for blob in self._blobs.values():
+            blob.segment.close()
+        self._blobs.clear()
+        self._handles.clear()
+        self._templates.clear()
+        self._pool.close()
+        self._selector.close()
+
+    def _template_of(self, worker: int) -> Template:
+        return self._templates[0 if self._plans[worker].fork else worker]
+
+    def _new_handle(self, template: Template) -> Handle:
+        ours, theirs = Channel.pair()
+        progress = Segment()
+        os.ftruncate(progress.fd, mmap.PAGESIZE)
+        try:
+            pid = template.start_worker([theirs.fileno(), progress.fd])
+            mapped = mmap.mmap(progress.fd, mmap.PAGESIZE)
+        finally:
+            theirs.close()
+            progress.close()
+        PROGRESS.pack_into(mapped, 0, -1, 0.0)
+        return Handle(template, pid, ours, mapped)
+
+    def _watch(self, worker: int) -> None:
+        self._selector.register(self._handles[worker].channel, selectors.EVENT_READ, worker)
+
+    def _receive(self, worker: int) -> Report:
+        handle = self._handles[worker]
+        value, fds = handle.channel.receive()
+        handle.busy = False
+        report = Report(*value)
+        waiting = iter(fds)
+        report.replies = [(key, _open(body, waiting)) for key, body in report.replies]
+        for _, body in report.partials:
+            if isinstance(body, tuple):
+                self._borrowed.setdefault(report.job, []).append((worker, body[1]))
+        report.partials = [(span, _open(body, waiting)) for span, body in report.partials]
+        for blob in handle.asked:
+            handle.holds.discard(blob)
+            self._blobs[blob].kept_by_client |= blob not in report.released
+            self._reuse(blob)
+        return report
+
+    def _reuse(self, blob: int) -> None:
+        held = self._blobs[blob]
+        if not held.retired or any(blob in handle.holds for handle in self._handles):
+            return
+        del self._blobs[blob]
+        if held.kept_by_client:
+            held.segment.close()
+        else:
+            self._pool.give_back(held.segment)
+
+    def _replace(self, worker: int) -> Lost:
+        """Put a new worker in the place of one that died."""
+        old = self._handles[worker]
+        position, _ = PROGRESS.unpack_from(old.progress)
+        self._selector.unregister(old.channel)
+        old.channel.close()
+        template = old.template
+        try:
+            kind, reason = exit_text(template.reap(old.pid))
+        except Closed:
+            kind, reason = "SIGKILL", "its process and the one it came from were ended"
+        try:
+            if not self._plans[worker].fork or template.process.poll() is not None:
+                template.close()
+                template.launch()
+            self._handles[worker] = self._new_handle(template)
+        except (Closed, OSError) as error:
+            raise NodeLost(
+                "a worker died and no other could be started in its place", worker=worker
+            ) from error
+        for work in self._borrowed.values():
+            work[:] = [(owner, number) for owner, number in work if owner != worker]
+        self._watch(worker)
+        return Lost(worker, (position,) if position >= 0 else (), kind, reason)
+
+
+def _open(body: Any, fds: Any) -> Bytes | None:
+    if not isinstance(body, tuple):
+        return body  # type: ignore[no-any-return]
+    return memoryview(map_segment(next(fds), body[0]))
+
+
+def exit_text(code: int) -> tuple[str, str]:
+    """Return the kind of a process's end and a sentence about it.
+
+    Examples
+    --------
+    >>> exit_text(-11)
+    ('SIGSEGV', 'its process was ended by SIGSEGV')
+    >>> exit_text(3)
+    ('ExitCode', 'its process ended itself with exit code 3')
+    """
+    if code >= 0:
+        return "ExitCode", f"its process ended itself with exit code {code}"
+    name = signal.Signals(-code).name
+    cause = " (out of memory, or killed from outside)" if name == "SIGKILL" else ""
+    return name, f"its process was ended by {name}{cause}"

@@ -1,0 +1,90 @@
+"""Shared memory without a name: nothing is left behind, whoever is killed.
+
+A segment is an anonymous file in memory. It is written with ``pwritev``, straight from the buffers
+of a message body, and its descriptor travels over a Unix socket; the reader maps it. Writing to
+fresh memory costs several times as much as writing to used memory, so segments are used again.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+
+from umbel.simulation.tasks import Buffers
+
+INLINE_MAX_BYTES = 64 * 1024
+"""Bodies up to this size travel through the socket itself."""
+
+_BUFFERS_MAX = 512
+_KEPT_MAX = 8
+
+
+class Segment:
+    """Shared memory that grows to what is written to it."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "memfd_create"):
+            self.fd = os.memfd_create("umbel", os.MFD_CLOEXEC)
+        else:
+            with tempfile.TemporaryFile() as file:
+                self.fd = os.dup(file.fileno())
+        self.capacity = 0
+
+    def write(self, buffers: Buffers) -> int:
+        """Write the buffers one after the other and return how many bytes they are."""
+        offset = 0
+        views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+        while views:
+            written = os.pwritev(self.fd, views[:_BUFFERS_MAX], offset)
+            offset += written
+            while views and written >= len(views[0]):
+                written -= len(views.pop(0))
+            if written:
+                views[0] = views[0][written:]
+        self.capacity = max(self.capacity, offset)
+        return offset
+
+    def close(self) -> None:
+        """Give the memory back, once nobody maps it any more."""
+        os.close(self.fd)
+
+
+class SegmentPool:
+    """Segments that are not in use, the smallest that fits first."""
+
+    def __init__(self) -> None:
+        self._free: list[Segment] = []
+
+    def write(self, buffers: Buffers) -> tuple[Segment, int]:
+        """Write buffers to a segment that nobody reads; return it and their size."""
+        size = sum(len(buffer) for buffer in buffers)
+        fitting = [s for s in self._free if s.capacity >= size]
+        chosen = min(fitting, key=lambda s: s.capacity) if fitting else None
+        if chosen is None and self._free:
+            chosen = max(self._free, key=lambda s: s.capacity)
+        if chosen is not None:
+            self._free.remove(chosen)
+        segment = chosen or Segment()
+        return segment, segment.write(buffers)
+
+    def give_back(self, segment: Segment) -> None:
+        """Take back a segment that nobody reads any more."""
+        self._free.append(segment)
+        if len(self._free) > _KEPT_MAX:
+            smallest = min(self._free, key=lambda s: s.capacity)
+            self._free.remove(smallest)
+            smallest.close()
+
+    def close(self) -> None:
+        """Give all memory back."""
+        while self._free:
+            self._free.pop().close()
+
+
+def map_segment(fd: int, size: int) -> mmap.mmap:
+    """Map a segment for reading and close the descriptor."""
+    try:
+        return mmap.mmap(fd, size, access=mmap.ACCESS_READ)
+    finally:
+        os.close(fd)

@@ -1,0 +1,254 @@
+"""``run_simulation``: a server app and a client app, and as many virtual nodes as you like."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from umbel.base import (
+    SYSTEM_CLOCK,
+    AppLoadError,
+    ConfigError,
+    Seeds,
+    content_hash,
+    load_object,
+    new_run_id,
+    preserved_globals,
+)
+from umbel.clientapp import ClientApp
+from umbel.records import Context, RecordDict, encode
+from umbel.serverapp import Observer, Result, Run, ServerApp
+from umbel.simulation.engine import SimulationGrid
+from umbel.simulation.executor import Executor
+from umbel.simulation.inprocess import InProcessExecutor
+from umbel.simulation.processes import ProcessExecutor
+from umbel.simulation.resources import Resources
+from umbel.simulation.tasks import AppSpec
+from umbel.simulation.worker import load_app
+
+BACKENDS = ("inprocess", "processes", "ray")
+
+
+def run_simulation(
+    server_app: ServerApp | str,
+    client_app: ClientApp | str,
+    num_supernodes: int,
+    backend_name: str = "processes",
+    backend_config: Mapping[str, Any] | None = None,
+    *,
+    seed: int | None = None,
+    run_config: Mapping[str, Any] | None = None,
+    run_dir: Path | str | None = None,
+    run_id: str | None = None,
+    app_dir: Path | str | None = None,
+    observers: Sequence[Observer] = (),
+) -> Any:
+    """Run a federation on this machine and return what the server app's ``main`` returned.
+
+    Parameters
+    ----------
+    server_app, client_app : ServerApp, ClientApp or str
+        The apps, or their names: ``"package.module:attribute"``. A client app that lives in a
+        script or a notebook is carried to the workers by cloudpickle.
+    num_supernodes : int
+        How many virtual nodes there are; node ``i`` has ``node_config["partition-id"] == i``.
+    backend_name : {"processes", "inprocess", "ray"}
+        Where clients run. The outcome is the same to the last bit.
+    backend_config : mapping, optional
+        ``client_resources`` (``num_cpus``: threads of a client, default 1; ``num_gpus``: fractions
+        share a GPU), ``workers``, ``num_gpus`` (on this machine), ``client_timeout_s``,
+        ``init_args`` (for ``ray.init``).
+    seed : int, optional
+        The root of all randomness. Every client's ``random``, ``numpy.random`` and torch generators
+        are seeded by (seed, node, kind of message, round) before it is called; with a seed given,
+        so are the server app's. Without one it is drawn from ``random``.
+    run_config : mapping, optional
+        ``context.run_config`` on both sides.
+    run_dir : path, optional
+        Where the run log, the metrics and the final model go; without it nothing is written.
+    run_id : str, optional
+        The name of the run; made up by default.
+    app_dir : path, optional
+        Where apps that are given by name lie.
+    observers : sequence of callables
+        Called with every :class:`umbel.serverapp.RunEvent`.
+
+    Raises
+    ------
+    ConfigError
+        A setting is unknown or out of its range.
+    AppLoadError
+        An app cannot be loaded.
+    UmbelError
+        The run failed; see :meth:`umbel.serverapp.Strategy.start`.
+
+    Examples
+    --------
+    >>> from umbel.records import Message, RecordDict
+    >>> client, server = ClientApp(), ServerApp()
+    >>> @client.query()
+    ... def ping(message, context):
+    ...     return Message(RecordDict(), reply_to=message)
+    >>> @server.main()
+    ... def main(grid, context):
+    ...     calls = [Message(RecordDict(), node, "query") for node in grid.get_node_ids()]
+    ...     return len(grid.send_and_receive(calls))
+    >>> run_simulation(server, client, num_supernodes=3, backend_name="inprocess")
+    3
+    """
+    if not isinstance(num_supernodes, int) or num_supernodes < 1:
+        raise ConfigError(f"a simulation has at least one node, got {num_supernodes!r}")
+    resources = Resources.parse(backend_config)
+    seeds = Seeds(seed)
+    config = dict(run_config or {})
+    run = Run(
+        run_id or new_run_id(SYSTEM_CLOCK.now()),
+        seeds,
+        config,
+        Path(run_dir) if run_dir is not None else None,
+        tuple(observers),
+    )
+    spec = _app_spec(client_app, app_dir, run, num_supernodes, resources)
+    executor = _executor(backend_name, spec, client_app, resources, num_supernodes)
+    run.emit(
+        "run_started",
+        run_id=run.run_id,
+        seed=seeds.seed,
+        app=spec.reference or "(an object)",
+        nodes=num_supernodes,
+        backend=backend_name,
+        workers=executor.workers,
+        run_config=config,
+    )
+    begin = SYSTEM_CLOCK.monotonic()
+    try:
+        with preserved_globals() if seed is not None else nullcontext():
+            value = _serve(server_app, app_dir, executor, run, num_supernodes, resources, seed)
+    except BaseException as error:
+        _note_failure(run, error, SYSTEM_CLOCK.monotonic() - begin)
+        raise
+    finally:
+        executor.close()
+    _note_success(run, value, SYSTEM_CLOCK.monotonic() - begin)
+    return value
+
+
+def _serve(
+    server_app: ServerApp | str,
+    app_dir: Path | str | None,
+    executor: Executor,
+    run: Run,
+    num_nodes: int,
+    resources: Resources,
+    seed: int | None,
+) -> Any:
+    """Bring the workers up, run the server app's main, and return what it returns."""
+    executor.launch()
+    app: object = server_app
+    if isinstance(server_app, str):
+        app = load_object(server_app, Path(app_dir) if app_dir is not None else None)
+    if not isinstance(app, ServerApp):
+        raise AppLoadError(
+            f"the server app is a {type(app).__name__}, not a ServerApp",
+            hint="name the ServerApp object itself",
+            app=server_app if isinstance(server_app, str) else None,
+        )
+    executor.start()
+    grid = SimulationGrid(executor, run, num_nodes, resources.client_timeout_s)
+    if seed is not None:
+        run.seeds.child("server").seed_globals()
+    context = Context(run.run_id, 0, {}, RecordDict(), dict(run.run_config))
+    try:
+        value = app(grid, context)
+        grid.finish()
+        return value
+    finally:
+        grid.close()
+
+
+def _app_spec(
+    client_app: ClientApp | str,
+    app_dir: Path | str | None,
+    run: Run,
+    num_nodes: int,
+    resources: Resources,
+) -> AppSpec:
+    return AppSpec(
+        reference=client_app if isinstance(client_app, str) else None,
+        pickled=None,
+        app_dir=None if app_dir is None else str(Path(app_dir).resolve()),
+        run_id=run.run_id,
+        seed=run.seeds.seed,
+        num_nodes=num_nodes,
+        run_config=dict(run.run_config),
+        threads=resources.threads,
+    )
+
+
+def _executor(
+    name: str,
+    spec: AppSpec,
+    client_app: ClientApp | str,
+    resources: Resources,
+    num_nodes: int,
+) -> Executor:
+    if name == "inprocess":
+        load: Callable[[], ClientApp] = lambda: load_app(spec)  # noqa: E731
+        if isinstance(client_app, ClientApp):
+            load = lambda: client_app  # noqa: E731
+        return InProcessExecutor(spec, load)
+    if name not in BACKENDS:
+        raise ConfigError(f"there is no backend {name!r}", hint=f"choose one of {BACKENDS}")
+    if not isinstance(client_app, str):
+        spec = spec._replace(pickled=_pickle(client_app))
+    if name == "ray":
+        from umbel.simulation.ray import RayExecutor
+
+        return RayExecutor(spec, resources, num_nodes)
+    return ProcessExecutor(spec, resources.plans(num_nodes))
+
+
+def _pickle(client_app: ClientApp) -> bytes:
+    try:
+        return cloudpickle.dumps(client_app)
+    except Exception as error:
+        raise AppLoadError(
+            f"the client app cannot be carried to the workers: {error}",
+            hint="put it into a module and name it: 'module:app'; or use backend 'inprocess'",
+        ) from error
+
+
+def _note_failure(run: Run, error: BaseException, seconds: float) -> None:
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    run.emit(
+        "run_failed",
+        status=status,
+        error=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+        seconds=seconds,
+    )
+    run.close()
+
+
+def _note_success(run: Run, value: Any, seconds: float) -> None:
+    result = value if isinstance(value, Result) else run.result
+    sha256 = None
+    if result is not None:
+        body = encode(RecordDict({"arrays": result.arrays}))
+        sha256 = content_hash(body)
+        if run.folder is not None:
+            with (run.folder / "model.safetensors").open("wb") as file:
+                file.writelines(body)
+    run.emit(
+        "run_finished",
+        status="succeeded",
+        seconds=seconds,
+        rounds=0 if result is None else result.rounds,
+        model_sha256=sha256,
+    )
+    run.close()

@@ -1,0 +1,216 @@
+"""The process that loads the app once and becomes, or forks, the workers.
+
+It is started afresh, so it has one thread and nothing of the engine's memory: forking it is safe,
+and the workers share the memory of whatever the app imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import mmap
+import os
+import signal
+import socket
+import struct
+import sys
+import traceback
+from typing import Any, NoReturn
+
+from umbel.base import SYSTEM_CLOCK, UmbelError
+from umbel.clientapp import ClientApp
+from umbel.simulation.channel import Channel, Closed
+from umbel.simulation.segments import INLINE_MAX_BYTES, Segment, SegmentPool, map_segment
+from umbel.simulation.tasks import AppSpec, Batch, Buffers, ContentSpec, Report, Task
+from umbel.simulation.threads import set_threads
+from umbel.simulation.worker import Worker, load_app
+
+PROGRESS = struct.Struct("<qd")
+"""What a worker is doing: a position (-1 for none), and since when (seconds, monotonic)."""
+
+_PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+
+
+def main(fd: int) -> int:
+    """Load the app that the first frame names; then do what the engine says."""
+    channel = Channel(socket.socket(fileno=fd))
+    try:
+        (fields, path), _ = channel.receive()
+    except Closed:
+        return 1
+    sys.path[:] = path
+    spec = AppSpec(*fields)
+    set_threads(1)  # a pool of threads would not survive the fork
+    try:
+        app = load_app(spec)
+    except BaseException as error:
+        hint = error.hint if isinstance(error, UmbelError) else None
+        message = error.message if isinstance(error, UmbelError) else repr(error)
+        cause = error.__cause__ or error
+        channel.send(("failed", message, hint, "".join(traceback.format_exception(cause))))
+        return 1
+    gc.collect()
+    gc.freeze()  # so that counting references does not copy the shared pages
+    channel.send(("ready",))
+    return _serve_engine(channel, app, spec)
+
+
+def _serve_engine(channel: Channel, app: ClientApp, spec: AppSpec) -> int:
+    children: set[int] = set()
+    try:
+        while True:
+            (order, *arguments), fds = channel.receive()
+            if order == "become":
+                channel.close()
+                _work(app, spec, *fds)
+            elif order == "fork":
+                sys.stdout.flush()
+                sys.stderr.flush()
+                pid = os.fork()
+                if pid == 0:
+                    channel.close()
+                    _die_with_parent()
+                    _work(app, spec, *fds)
+                children.add(pid)
+                for received in fds:
+                    os.close(received)
+                channel.send(pid)
+            elif order == "reap":
+                (pid,) = arguments
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                children.discard(pid)
+                channel.send(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    except Closed:
+        # The engine is gone, however it went: nobody needs the workers.
+        for pid in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return 0
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _keep_memory() -> None:
+    """Let the C library keep freed memory: fresh pages cost more than the sums done in them."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(_M_MMAP_MAX, 0)
+            libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def _work(app: ClientApp, spec: AppSpec, socket_fd: int, progress_fd: int) -> NoReturn:
+    """Be a worker until the engine hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the engine, which ends us
+    set_threads(spec.threads)
+    _keep_memory()
+    status = 1
+    try:
+        WorkerProcess(Channel(socket.socket(fileno=socket_fd)), app, spec, progress_fd).serve()
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+class WorkerProcess:
+    """A worker at the end of a channel."""
+
+    def __init__(self, channel: Channel, app: ClientApp, spec: AppSpec, progress_fd: int) -> None:
+        self._channel = channel
+        self._progress = mmap.mmap(progress_fd, mmap.PAGESIZE)
+        self._maps: dict[int, mmap.mmap] = {}
+        self._pool = SegmentPool()
+        self._lent: dict[int, Segment] = {}
+        self._next_segment = 0
+        self._worker = Worker(app, spec, self._open_blob, self._on_task)
+
+    def serve(self) -> None:
+        """Run batches until the engine hangs up."""
+        while True:
+            try:
+                value, fds = self._channel.receive()
+                self._channel.send(*self._run(value, fds))
+            except Closed:
+                return
+
+    def _run(self, value: Any, fds: list[int]) -> tuple[Any, list[int]]:
+        *fields, spent = value
+        batch = Batch(*fields)
+        batch.blocks = [(block, [Task(*task) for task in tasks]) for block, tasks in batch.blocks]
+        batch.contents = {key: ContentSpec(*spec) for key, spec in batch.contents.items()}
+        batch.blobs = {
+            blob: (blob, fd, size)
+            for (blob, size), fd in zip(batch.blobs.items(), fds, strict=True)
+        }
+        for number in spent:
+            self._pool.give_back(self._lent.pop(number))
+        released = self._release(batch)
+        report = self._worker.run(batch)
+        report.released = released
+        return self._pack(report)
+
+    def _release(self, batch: Batch) -> list[int]:
+        self._worker.forget(batch.forget_blobs, batch.forget_contents)
+        released = []
+        for blob in batch.forget_blobs:
+            mapped = self._maps.pop(blob)
+            try:
+                mapped.close()
+                released.append(blob)
+            except BufferError:
+                # A client still holds a view of these arrays: their memory must stay as it is.
+                pass
+        return released
+
+    def _pack(self, report: Report) -> tuple[Any, list[int]]:
+        fds: list[int] = []
+        replies = [(key, self._ship(body, fds, lend=False)) for key, body in report.replies]
+        partials = [
+            (span, None if body is None else self._ship(body, fds, lend=True))
+            for span, body in report.partials
+        ]
+        states = [(node, None if body is None else b"".join(body)) for node, body in report.states]
+        value = (
+            report.job,
+            report.errors,
+            replies,
+            states,
+            partials,
+            report.committed,
+            report.released,
+            report.elapsed_s,
+        )
+        return value, fds
+
+    def _ship(self, body: Buffers, fds: list[int], *, lend: bool) -> Any:
+        """Return small bodies as bytes, large ones as (size, number of the segment)."""
+        if sum(len(buffer) for buffer in body) <= INLINE_MAX_BYTES:
+            return b"".join(body)
+        if not lend:
+            # The engine hands this one on to the user, who may keep it.
+            segment = Segment()
+            fds.append(segment.fd)
+            return segment.write(body), -1
+        segment, size = self._pool.write(body)
+        number = self._next_segment = self._next_segment + 1
+        self._lent[number] = segment
+        fds.append(segment.fd)
+        return size, number
+
+    def _open_blob(self, shipped: tuple[int, int, int]) -> memoryview:
+        blob, fd, size = shipped
+        self._maps[blob] = map_segment(fd, size)
+        return memoryview(self._maps[blob])
+
+    def _on_task(self, position: int) -> None:
+        PROGRESS.pack_into(self._progress, 0, position, SYSTEM_CLOCK.monotonic())
