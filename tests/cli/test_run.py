@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ clientapp = "{module}:client_app"
 [tool.umbel.app.config]
 num-rounds = 2
 fail-node = -1
+killed-node = -1
 server-fails = false
 talk = false
 hang = false
@@ -38,6 +40,7 @@ backend = "inprocess"
 
 APP = """
 import os
+import signal
 import time
 
 import numpy as np
@@ -60,6 +63,8 @@ def train(message, context):
         time.sleep(60)
     if context.node_config["partition-id"] == context.run_config["fail-node"]:
         raise ValueError("no [data]")
+    if context.node_config["partition-id"] == context.run_config["killed-node"]:
+        os.kill(os.getpid(), signal.SIGKILL)
     (weights,) = message.content["arrays"].to_numpy_ndarrays()
     content = RecordDict({
         "arrays": ArrayRecord([weights + np.random.normal(size=3)]),
@@ -256,6 +261,19 @@ def test_what_workers_print_stays_off_stdout(tiny: Path, request: pytest.Fixture
     assert json.loads(out)["success"] is True
     for line in ("the server talks", "the client talks", "a child of the client talks"):
         assert line in err
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_costs_its_clients_reply(
+    tiny: Path, request: pytest.FixtureRequest
+) -> None:
+    options = ["--json", "--backend", "processes", "-c", "killed-node=1", "-c", "num-rounds=1"]
+    process = start(tiny, request.config.rootpath, *options)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    answer = json.loads(out)
+    assert (answer["status"], answer["failures"]) == ("succeeded", 1)
+    assert re.search(r"^round 1 train: node \d+ failed: SIGKILL: ", err, re.MULTILINE)
 
 
 @pytest.mark.slow

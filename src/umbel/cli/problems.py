@@ -67,7 +67,7 @@ def print_error(error: BaseException, app_dir: Path | None = None) -> None:
     stack = short_stack(cause, app_dir) if cause is not None and app_dir is not None else ""
     if stack:
         body.append(f"\n\n{stack}", style="dim")
-    out.print(Panel(body, title=title, title_align="left", border_style="red"))
+    out.print(Panel(body, title=title, title_align="left", border_style="red", expand=False))
 
 
 def short_stack(error: BaseException, app_dir: Path) -> str:
