@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -72,3 +73,12 @@ def test_as_a_module(request: pytest.FixtureRequest, tmp_path: Path) -> None:
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert json.loads(out.stdout) == {"success": True, "runs": []}
+
+
+def test_the_page_on_the_command_line_names_every_option(request: pytest.FixtureRequest) -> None:
+    page = (request.config.rootpath / "docs" / "cli.md").read_text(encoding="utf-8")
+    sections = {text.split("\n", 1)[0]: text for text in page.split("\n## umbel ")}
+    for command in ("new", "run", "ls", "show", "plot"):
+        text = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
+        options = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}
+        assert options == set(re.findall(r"^\| `(--[a-z-]+)`", sections[command], re.MULTILINE))
