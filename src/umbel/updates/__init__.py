@@ -2,9 +2,10 @@
 
 from umbel.updates.aggregator import Aggregator
 from umbel.updates.arrays import Arrays, NDArray, cast_back, sum_dtype
+from umbel.updates.arraysum import ArraySum, all_finite
 from umbel.updates.collect import Both, Collect
 from umbel.updates.fold import fold
-from umbel.updates.mean import Mean, WeightedMean, WeightedSum, is_finite
+from umbel.updates.mean import Mean, WeightedMean, WeightedSum
 from umbel.updates.state import pack_state, unpack_state
 from umbel.updates.transform import (
     State,
@@ -21,6 +22,7 @@ from umbel.updates.tree import PartialSums, Span, block_count, block_size, halve
 
 __all__ = [
     "Aggregator",
+    "ArraySum",
     "Arrays",
     "Both",
     "Collect",
@@ -32,6 +34,7 @@ __all__ = [
     "Transform",
     "WeightedMean",
     "WeightedSum",
+    "all_finite",
     "block_count",
     "block_size",
     "cast_back",
@@ -40,7 +43,6 @@ __all__ = [
     "fold",
     "global_norm",
     "halve",
-    "is_finite",
     "momentum",
     "pack_state",
     "scale",
