@@ -176,10 +176,12 @@ class Dispatcher:
             # Their sums died with the worker: the same clients run again, to the same bits.
             other.settled -= len(other.open(folded))
             lost = folded + positions if other is job else folded
+            again = other.open(lost)
+            other.put_nothing([p for p in lost if p in other.errors])
             if other.expired:
-                self._give_up(other, lost)
+                self._give_up(other, again)
             else:
-                other.schedule.give_back(lost)
+                other.schedule.give_back(again)
         if job is not None:
             self._run.progress(job.settled, job.cohort, len(job.errors))
 
@@ -191,9 +193,7 @@ class Dispatcher:
         for position in job.open(positions):
             job.given_up.add(position)
             self._fail(job, position, no_reply(job.timeout))
-        if job.sums is not None:
-            for position in positions:
-                job.sums.put((position, position + 1), None)
+        job.put_nothing(positions)
 
     def _alarms(self, now: float) -> list[float]:
         """Return the times at which something becomes overdue."""

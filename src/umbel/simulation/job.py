@@ -102,6 +102,12 @@ class Job:
             raise StateError("a partial sum came to a job that does not fold", job=self.number)
         self.sums.put(span, None if payload is None else self.merger.take(payload))
 
+    def put_nothing(self, positions: list[int]) -> None:
+        """Take it that these messages add nothing to the sum."""
+        if self.sums is not None:
+            for position in positions:
+                self.sums.put((position, position + 1), None)
+
     def total(self) -> Any:
         """Return the sum over the cohort; ``None`` when no reply was usable."""
         acc = self.sums.total() if self.sums is not None and self.cohort else None
