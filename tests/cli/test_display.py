@@ -108,6 +108,8 @@ def test_the_live_line_follows_the_round() -> None:
     seen = []
     with display:
         for event, data in [
+            ("progress", progress | {"round": 0, "phase": ""}),
+            ("strategy_started", {"strategy": "FedAvg", "num_rounds": 2}),
             ("round_started", {"round": 1, "num_rounds": 2}),
             ("phase_started", {"round": 1, "phase": "train", "cohort": 10, "nodes": []}),
             ("progress", progress),
@@ -120,11 +122,12 @@ def test_the_live_line_follows_the_round() -> None:
             display.update(event, data)
             task = display._progress.tasks[0]
             seen.append((task.description, task.completed, task.fields["metrics"]))
-    assert seen[0] == ("round 1/2", 0.0, "")
-    assert seen[1] == ("round 1/2  train 0/10", 0.0, "")
-    assert seen[2] == ("round 1/2  train 5/10", 0.25, "")
-    assert seen[5] == ("round 1/2  evaluate 5/10", 0.75, "loss 0.25  accuracy 0.9375")
-    assert seen[6][1] == 1.0
+    assert seen[0] == ("messages 5/10", 0.0, "")
+    assert seen[2] == ("round 1/2", 0.0, "")
+    assert seen[3] == ("round 1/2  train 0/10", 0.0, "")
+    assert seen[4] == ("round 1/2  train 5/10", 0.25, "")
+    assert seen[7] == ("round 1/2  evaluate 5/10", 0.75, "loss 0.25  accuracy 0.9375")
+    assert seen[8][1] == 1.0
     assert isinstance(out.file, io.StringIO)
     assert "node 3 failed" in out.file.getvalue()
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from umbel.cli.history import PHASES, RunHistory
@@ -95,19 +96,24 @@ class PlainDisplay:
         self._console.print(text, soft_wrap=True)
 
 
+class _TimeLeft(TimeRemainingColumn):
+    """``1:23 left``, and nothing while it is not known."""
+
+    def render(self, task: Task) -> Text:
+        time = super().render(task)
+        return time.append(" left") if time.plain.strip() else time
+
+
 class LiveDisplay(PlainDisplay):
     """Below the lines, one that changes: round, phase, cohort, newest metrics, time left."""
 
     def __init__(self, console: Console, history: RunHistory) -> None:
         super().__init__(console, history)
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[metrics]}", markup=False),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            _TimeLeft(compact=True),
             console=console,
             transient=True,
         )
@@ -136,8 +142,10 @@ class LiveDisplay(PlainDisplay):
             self._round = f"round {data['round']}/{data['num_rounds']}"
             self._progress.update(self._task, total=data["num_rounds"])
             self._advance(self._round, 0.0)
-        elif event == "phase_started":
+        elif event == "phase_started" and data["round"] > 0:
             self._advance(f"{self._round}  {data['phase']} 0/{data['cohort']}", None)
+        elif event == "progress" and data["round"] == 0:
+            self._advance(f"messages {data['done']}/{data['total']}", None)
         elif event == "progress":
             # Training fills the first half of a round on the bar, evaluation the second.
             share = data["done"] / max(data["total"], 1) / 2
