@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
+
 from umbel.base import SYSTEM_CLOCK, NodeLost, StateError
 from umbel.records import Error, ErrorCode, Message, decode
 from umbel.serverapp import Run, no_reply
 from umbel.simulation.executor import Done, Executor, Lost
 from umbel.simulation.job import Job, WorkerState
+from umbel.simulation.merger import Merger
 from umbel.simulation.publisher import Publisher
 from umbel.simulation.states import StateStore
 from umbel.simulation.tasks import Batch, Report, Task
+from umbel.updates import Aggregator
 
 BATCH_S = 0.004
 """Batches are made this long: short enough to share the work, long enough to hide the dispatch."""
@@ -47,6 +51,10 @@ class Dispatcher:
     def workers(self) -> int:
         """How many workers there are."""
         return len(self._workers)
+
+    def merger(self, aggregator: Aggregator[Any]) -> Merger:
+        """Return what merges the partial sums of a job."""
+        return self._executor.merger(aggregator)
 
     def begin(self, job: Job) -> None:
         """Take a job on; workers that are idle start at once."""
@@ -142,8 +150,8 @@ class Dispatcher:
             state.uncommitted.setdefault(job.number, []).extend(blocks)
             if report.committed:
                 del state.uncommitted[job.number]
-            for span, body in report.partials:
-                job.put(span, None if body is None else self._executor.read(body))
+            for span, payload in report.partials:
+                job.put(span, payload)
         for position, (code, reason, kind, trace) in report.errors:
             self._fail(job, position, Error(code, reason, kind=kind, traceback=trace))
         self._run.progress(job.settled, job.cohort, len(job.errors))

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+from umbel.simulation.merger import Merger
 from umbel.simulation.tasks import Batch, Buffers, Bytes, Report
+from umbel.updates import Aggregator
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,10 @@ class Executor(ABC):
     def read(self, payload: Any) -> Bytes:
         """Return the bytes of a payload out of a report."""
         return payload if isinstance(payload, bytes | memoryview) else join(payload)
+
+    def merger(self, aggregator: Aggregator[Any]) -> Merger:
+        """Return what merges the partial sums of a job."""
+        return Merger(aggregator, self.read)
 
 
 def join(buffers: Buffers) -> bytes:

@@ -9,16 +9,17 @@ from typing import Any
 import cloudpickle
 
 from umbel.base import StateError
-from umbel.records import Error, Message, decode
+from umbel.records import Error, Message
+from umbel.simulation.merger import Merger
 from umbel.simulation.schedule import Schedule
-from umbel.simulation.tasks import Bytes, Task
-from umbel.updates import Aggregator, PartialSums, Span, block_count, block_size
+from umbel.simulation.tasks import Task
+from umbel.updates import PartialSums, Span, block_count, block_size
 
 
 class Job:
     """Messages that were sent together.
 
-    With an aggregator the replies are folded in the fixed blocks of the cohort; without one they
+    With a merger the replies are folded in the fixed blocks of the cohort; without one they
     are collected, in order.
 
     Attributes
@@ -43,7 +44,7 @@ class Job:
         messages: list[Message],
         tasks: list[Task],
         workers: int,
-        aggregator: Aggregator[Any] | None,
+        merger: Merger | None,
         timeout: float | None,
         deadline_s: float | None,
     ) -> None:
@@ -57,17 +58,17 @@ class Job:
         self.settled = 0
         self.errors: dict[int, Error] = {}
         self.replies: list[Message | None] = [None] * len(messages)
-        self.aggregator = aggregator
+        self.merger = merger
         self.pickled: bytes | None = None
         self.sums: PartialSums[Any] | None = None
         self.block_size = 1
         blocks = len(messages)
-        if aggregator is not None:
-            self.pickled = cloudpickle.dumps(aggregator)
+        if merger is not None:
+            self.pickled = cloudpickle.dumps(merger.aggregator)
             self.block_size = block_size(len(messages))
             blocks = block_count(len(messages))
-            self.sums = PartialSums(blocks, aggregator.merge)
-        self.schedule = Schedule(blocks, workers, in_order=aggregator is None)
+            self.sums = PartialSums(blocks, merger.merge)
+        self.schedule = Schedule(blocks, workers, in_order=merger is None)
         self._waiting: deque[int] = deque()
 
     @property
@@ -101,15 +102,16 @@ class Job:
         if self.sums is None:
             self.replies[position] = reply
 
-    def put(self, span: Span, body: Bytes | None) -> None:
-        """Take a partial sum from a worker."""
-        if self.sums is None or self.aggregator is None:
+    def put(self, span: Span, payload: Any) -> None:
+        """Take a partial sum from a worker; ``None`` is one of no replies."""
+        if self.sums is None or self.merger is None:
             raise StateError("a partial sum came to a job that does not fold", job=self.number)
-        self.sums.put(span, None if body is None else self.aggregator.unpack(decode(body)))
+        self.sums.put(span, None if payload is None else self.merger.take(payload))
 
     def total(self) -> Any:
         """Return the sum over the cohort; ``None`` when no reply was usable."""
-        return self.sums.total() if self.sums is not None and self.cohort else None
+        acc = self.sums.total() if self.sums is not None and self.cohort else None
+        return None if acc is None or self.merger is None else self.merger.total(acc)
 
     def take(self, worker: int, count: int, busy: set[int]) -> list[int]:
         """Return blocks for a worker, none of whose nodes is busy elsewhere."""
