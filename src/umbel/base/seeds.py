@@ -34,7 +34,7 @@ class Seeds:
     True
     """
 
-    __slots__ = ("_digest", "seed")
+    __slots__ = ("_hash", "seed")
 
     def __init__(self, seed: int | None = None) -> None:
         if seed is None:
@@ -42,24 +42,22 @@ class Seeds:
         if not 0 <= seed < 1 << _SEED_BITS:
             raise ValueError(f"a seed lies in [0, 2**{_SEED_BITS}), got {seed}")
         self.seed = seed
-        self._digest = hashlib.sha256(b"umbel-seed" + seed.to_bytes(8, "little")).digest()
+        self._hash = hashlib.sha256(b"umbel-seed" + seed.to_bytes(8, "little"))
 
     def child(self, *names: str | int) -> Seeds:
         """Return the branch with this name; the same name gives the same branch for ever."""
         branch = object.__new__(Seeds)
         branch.seed = self.seed
-        digest = self._digest
+        branch._hash = self._hash.copy()
         for name in names:
-            # The type is part of the name, so that "1" and 1 are two branches.
-            digest = hashlib.sha256(
-                b"%b%c%b" % (digest, type(name) is str, str(name).encode())
-            ).digest()
-        branch._digest = digest
+            text = str(name).encode()
+            # Type and length are part of the name: "1" is not 1, and ("a", "b") is not ("ab",).
+            branch._hash.update(b"%c%d:%b" % (type(name) is str, len(text), text))
         return branch
 
     def integer(self, bits: int = _SEED_BITS) -> int:
         """Return this branch as one integer in ``[0, 2**bits)``, ``bits <= 256``."""
-        return int.from_bytes(self._digest, "little") & ((1 << bits) - 1)
+        return int.from_bytes(self._hash.digest(), "little") & ((1 << bits) - 1)
 
     def numpy(self) -> np.random.Generator:
         """Return a fresh NumPy generator for this branch."""
@@ -74,14 +72,15 @@ class Seeds:
 
         Libraries that were not imported yet are not touched, and not imported.
         """
-        random.seed(self.integer(64))
-        np.random.seed(self.integer(32))
+        number = self.integer(63)
+        random.seed(number)
+        np.random.seed(number & 0xFFFFFFFF)
         torch = sys.modules.get("torch")
         if torch is not None and hasattr(torch, "manual_seed"):
-            torch.manual_seed(self.integer(63))
+            torch.manual_seed(number)
         tensorflow = sys.modules.get("tensorflow")
         if tensorflow is not None and hasattr(tensorflow, "random"):
-            tensorflow.random.set_seed(self.integer(31))
+            tensorflow.random.set_seed(number & 0x7FFFFFFF)
 
 
 @contextmanager

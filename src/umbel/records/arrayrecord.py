@@ -130,7 +130,7 @@ class ArrayRecord(CheckedMapping[Array]):
 
     @classmethod
     def from_keras(cls, model: Any) -> Self:
-        """Return a record of a Keras model's weights, in the order of ``model.get_weights()``."""
+        """Return a record of a Keras 3 model's weights, in the order of ``model.weights``."""
         return cls(model_weights(model))
 
     @classmethod
@@ -203,6 +203,10 @@ class ArrayRecord(CheckedMapping[Array]):
     def views(self) -> dict[str, NDArray[Any]]:
         """Return read-only views of the values by name, without a copy."""
         return {key: array.view() for key, array in self._items.items()}
+
+    def lent(self) -> dict[str, NDArray[Any]]:
+        """Return the buffers themselves by name, which must be neither kept nor changed."""
+        return {key: array._array for key, array in self._items.items()}
 
     def count_bytes(self) -> int:
         """Return the size of all values in bytes."""

@@ -91,18 +91,18 @@ class Dispatcher:
 
     def _assign(self) -> None:
         busy = {
-            job.tasks[block].node_id
+            job.tasks[position].node_id
             for state in self._workers
             if (job := state.job) is not None and job.sums is None
-            for block in state.blocks
+            for position in state.positions
         }
         for worker, state in enumerate(self._workers):
             if state.job is not None:
                 continue
             for job in self.jobs:
-                blocks = job.take(worker, self._batch_size(job), busy)
-                if blocks or (state.uncommitted.get(job.number) and not job.remaining()):
-                    self._submit(worker, state, job, blocks)
+                positions = job.take(worker, self._batch_size(job), busy)
+                if positions or (state.uncommitted.get(job.number) and not job.remaining()):
+                    self._submit(worker, state, job, positions)
                     break
 
     def _batch_size(self, job: Job) -> int:
@@ -110,18 +110,18 @@ class Dispatcher:
         if task_s is None:
             return 1
         share = math.ceil(job.remaining() / (2 * len(self._workers)))
-        return max(1, min(share, int(BATCH_S / (task_s * job.block_size))))
+        return max(1, min(share, int(BATCH_S / task_s)))
 
-    def _submit(self, worker: int, state: WorkerState, job: Job, blocks: list[int]) -> None:
+    def _submit(self, worker: int, state: WorkerState, job: Job, positions: list[int]) -> None:
         batch = Batch(
             job.number,
             job.cohort,
-            [(b, [self._with_state(job.tasks[p]) for p in job.open(b)]) for b in blocks],
+            [self._with_state(job.tasks[p]) for p in job.open(positions)],
             job.pickled,
             commit=not job.remaining(),
         )
         self.publisher.equip(batch, state)
-        state.job, state.blocks = job, blocks
+        state.job, state.positions = job, positions
         self._executor.submit(worker, batch)
 
     def _with_state(self, task: Task) -> Task:
@@ -130,12 +130,12 @@ class Dispatcher:
 
     def _take_report(self, worker: int, report: Report) -> None:
         state = self._workers[worker]
-        job, blocks = state.job, state.blocks
+        job, positions = state.job, state.positions
         if job is None:
             raise StateError("a worker reported without having been given work", worker=worker)
-        state.job, state.blocks = None, []
+        state.job, state.positions = None, []
         self._lost_in_a_row = 0
-        tasks = sum(len(job.open(block)) for block in blocks)
+        tasks = len(job.open(positions))
         if tasks:
             latest = report.elapsed_s / tasks + 1e-9
             known = self._task_s.get(job.kind, latest)
@@ -147,7 +147,7 @@ class Dispatcher:
             job.settle(position, Message(content, reply_to=job.messages[position]))
         if job.sums is not None:
             job.settled += tasks - len(report.errors)
-            state.uncommitted.setdefault(job.number, []).extend(blocks)
+            state.uncommitted.setdefault(job.number, []).extend(positions)
             if report.committed:
                 del state.uncommitted[job.number]
             for span, payload in report.partials:
@@ -158,7 +158,7 @@ class Dispatcher:
 
     def _take_loss(self, event: Lost) -> None:
         state = self._workers[event.worker]
-        job, blocks, uncommitted = state.job, state.blocks, state.uncommitted
+        job, positions, uncommitted = state.job, state.positions, state.uncommitted
         state.reset()
         crashed = Error(ErrorCode.CLIENT_APP_CRASHED, event.reason, kind=event.kind)
         error = self._ending.pop(event.worker, crashed)
@@ -174,13 +174,14 @@ class Dispatcher:
         for other in self.jobs:
             folded = uncommitted.get(other.number, [])
             # Their sums died with the worker: the same clients run again, to the same bits.
-            other.settled -= sum(len(other.open(block)) for block in folded)
-            lost = folded + blocks if other is job else folded
+            other.settled -= len(other.open(folded))
+            lost = folded + positions if other is job else folded
+            again = other.open(lost)
+            other.put_nothing([p for p in lost if p in other.errors])
             if other.expired:
-                for block in lost:
-                    self._give_up(other, block)
+                self._give_up(other, again)
             else:
-                other.schedule.give_back(lost)
+                other.schedule.give_back(again)
         if job is not None:
             self._run.progress(job.settled, job.cohort, len(job.errors))
 
@@ -188,12 +189,11 @@ class Dispatcher:
         job.settle(position, Message(error, reply_to=job.messages[position]), error)
         self._run.fail(job.tasks[position].node_id, error, job.tasks[position].message_type)
 
-    def _give_up(self, job: Job, block: int) -> None:
-        for position in job.open(block):
+    def _give_up(self, job: Job, positions: list[int]) -> None:
+        for position in job.open(positions):
             job.given_up.add(position)
             self._fail(job, position, no_reply(job.timeout))
-        if job.sums is not None:
-            job.sums.put((block, block + 1), None)
+        job.put_nothing(positions)
 
     def _alarms(self, now: float) -> list[float]:
         """Return the times at which something becomes overdue."""
@@ -221,8 +221,7 @@ class Dispatcher:
 
     def _expire(self, job: Job) -> None:
         job.expired = True
-        for block in job.drop():
-            self._give_up(job, block)
+        self._give_up(job, job.drop())
         for worker, state in enumerate(self._workers):
             if state.job is job and self._executor.can_kill:
                 waited = no_reply(job.timeout)

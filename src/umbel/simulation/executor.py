@@ -63,7 +63,7 @@ class Executor(ABC):
     workers: int
     can_kill: bool = True
 
-    def launch(self) -> None:
+    def launch(self) -> None:  # noqa: B027 - not every backend has something to do
         """Begin to bring the workers up, without waiting for them."""
 
     @abstractmethod
@@ -100,7 +100,7 @@ class Executor(ABC):
     def close(self) -> None:
         """End all workers and free everything."""
 
-    def finish(self, job: int) -> None:
+    def finish(self, job: int) -> None:  # noqa: B027 - not every backend has something to do
         """Hear that the partial sums of a job have been read."""
 
     def running(self, worker: int) -> Running | None:

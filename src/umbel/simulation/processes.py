@@ -199,7 +199,7 @@ class ProcessExecutor(Executor):
         value = (
             batch.job,
             batch.cohort,
-            [(block, [tuple(task) for task in tasks]) for block, tasks in batch.blocks],
+            [tuple(task) for task in batch.tasks],
             batch.aggregator,
             batch.commit,
             {key: tuple(spec) for key, spec in batch.contents.items()},

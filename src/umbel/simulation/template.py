@@ -146,7 +146,7 @@ class WorkerProcess:
     def _run(self, value: Any, fds: list[int]) -> tuple[Any, list[int]]:
         *fields, spent = value
         batch = Batch(*fields)
-        batch.blocks = [(block, [Task(*task) for task in tasks]) for block, tasks in batch.blocks]
+        batch.tasks = [Task(*task) for task in batch.tasks]
         batch.contents = {key: ContentSpec(*spec) for key, spec in batch.contents.items()}
         batch.blobs = {
             blob: (blob, fd, size)

@@ -2,9 +2,10 @@
 
 from umbel.updates.aggregator import Aggregator
 from umbel.updates.arrays import Arrays, NDArray, cast_back, sum_dtype
+from umbel.updates.arraysum import ArraySum, all_finite
 from umbel.updates.collect import Both, Collect
 from umbel.updates.fold import fold
-from umbel.updates.mean import Mean, WeightedMean, WeightedSum, is_finite
+from umbel.updates.mean import Mean, WeightedMean, WeightedSum
 from umbel.updates.state import pack_state, unpack_state
 from umbel.updates.transform import (
     State,
@@ -17,32 +18,33 @@ from umbel.updates.transform import (
     scale_by_adam,
     scale_by_schedule,
 )
-from umbel.updates.tree import PartialSums, Span, block_count, block_size, halve
+from umbel.updates.tree import PartialSums, ReductionTree, Span, halve, reduction_tree
 
 __all__ = [
     "Aggregator",
+    "ArraySum",
     "Arrays",
     "Both",
     "Collect",
     "Mean",
     "NDArray",
     "PartialSums",
+    "ReductionTree",
     "Span",
     "State",
     "Transform",
     "WeightedMean",
     "WeightedSum",
-    "block_count",
-    "block_size",
+    "all_finite",
     "cast_back",
     "chain",
     "clip_by_global_norm",
     "fold",
     "global_norm",
     "halve",
-    "is_finite",
     "momentum",
     "pack_state",
+    "reduction_tree",
     "scale",
     "scale_by_adam",
     "scale_by_schedule",

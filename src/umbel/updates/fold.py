@@ -8,7 +8,7 @@ from typing import TypeVar
 from umbel.base import RejectedReply
 from umbel.records import RecordDict
 from umbel.updates.aggregator import Aggregator
-from umbel.updates.tree import PartialSums, block_count, block_size
+from umbel.updates.tree import PartialSums
 
 Acc = TypeVar("Acc")
 
@@ -42,10 +42,9 @@ def fold(
     """
     if cohort == 0:
         return None
-    size = block_size(cohort)
-    sums: PartialSums[Acc] = PartialSums(block_count(cohort), aggregator.merge)
-    acc: Acc | None = None
+    sums: PartialSums[Acc] = PartialSums(cohort, aggregator.merge)
     for position, content in enumerate(contents):
+        start, acc = sums.take_before(position)
         if content is not None:
             try:
                 acc = aggregator.add(aggregator.zero() if acc is None else acc, content)
@@ -53,8 +52,5 @@ def fold(
                 if on_reject is None:
                     raise
                 on_reject(position, error)
-        if (position + 1) % size == 0 or position + 1 == cohort:
-            block = position // size
-            sums.put((block, block + 1), acc)
-            acc = None
+        sums.put((start, position + 1), acc)
     return sums.total()

@@ -12,10 +12,8 @@ import numpy as np
 from umbel.base import AggregationError, RejectedReply
 from umbel.records import ArrayRecord, MetricRecord, RecordDict
 from umbel.updates.aggregator import Aggregator
-from umbel.updates.arrays import Arrays, NDArray, cast_back, sum_dtype
-
-_CHUNK_ITEMS = 1 << 16
-"""Large arrays are added in pieces of this many items, so that the product stays in the cache."""
+from umbel.updates.arrays import Arrays, NDArray, cast_back
+from umbel.updates.arraysum import ArraySum, all_finite
 
 MetricSum = float | list[float]
 
@@ -46,8 +44,7 @@ class Mean:
 class WeightedSum:
     """The accumulator of a :class:`WeightedMean`: sums, and what they are sums of."""
 
-    arrays: dict[str, NDArray] = field(default_factory=dict)
-    dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
+    arrays: ArraySum | None = None
     metrics: dict[str, MetricSum] = field(default_factory=dict)
     metric_weights: dict[str, float] = field(default_factory=dict)
     weight: float = 0.0
@@ -106,25 +103,23 @@ class WeightedMean(Aggregator[WeightedSum]):
         self.with_arrays = with_arrays
         self.shapes = dict(shapes or {})
         self.require_finite = require_finite
-        self._scratch: dict[np.dtype[Any], NDArray] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_scratch": {}}
 
     def zero(self) -> WeightedSum:
         return WeightedSum()
 
     def add(self, acc: WeightedSum, content: RecordDict) -> WeightedSum:
-        arrays = self._arrays(acc, content) if self.with_arrays else {}
-        metrics = only_record(content.metric_records, "MetricRecord")
+        arrays, metrics = self._read(content)
         weight = self._weight(metrics)
+        self._check_arrays(acc, arrays)
         _check_lists(acc, metrics)
-        for key, value in arrays.items():
-            self._add_array(acc, key, value, weight)
+        if acc.arrays is not None:
+            acc.arrays.add(arrays, weight)
+        elif self.with_arrays:
+            acc.arrays = ArraySum(arrays, weight)
         for key, metric in metrics.items():
             if key != self.weighted_by:
                 scaled = (
-                    [weight * m for m in metric] if isinstance(metric, list) else (weight * metric)
+                    [weight * m for m in metric] if isinstance(metric, list) else weight * metric
                 )
                 _add_metric(acc, key, scaled, weight)
         acc.weight += weight
@@ -132,23 +127,14 @@ class WeightedMean(Aggregator[WeightedSum]):
         return acc
 
     def merge(self, left: WeightedSum, right: WeightedSum) -> WeightedSum:
-        if left.arrays.keys() != right.arrays.keys():
-            differing = sorted(left.arrays.keys() ^ right.arrays.keys())
-            raise AggregationError(
-                f"replies hold different arrays: {differing[:5]} are not in all of them",
-                hint="every client must reply with the same keys",
-            )
-        for key, other in right.arrays.items():
-            total = left.arrays[key]
-            if total.shape != other.shape:
+        if left.arrays is not None and right.arrays is not None:
+            mine, theirs = left.arrays.shapes, right.arrays.shapes
+            if mine != theirs:
                 raise AggregationError(
-                    f"replies hold array {key!r} with shapes {total.shape} and {other.shape}",
-                    hint="every client must train the same model",
-                    key=key,
+                    f"replies hold different arrays: {_difference(mine, theirs)}",
+                    hint="every client must reply with the same keys and shapes",
                 )
-            # A partial sum that came through shared memory is read-only.
-            out = total if total.flags.writeable and total.dtype == other.dtype else None
-            left.arrays[key] = np.asarray(np.add(total, other, out=out))
+            left.arrays.merge(right.arrays)
         _check_lists(left, right.metrics)
         for key, metric in right.metrics.items():
             _add_metric(left, key, metric, right.metric_weights[key])
@@ -163,10 +149,11 @@ class WeightedMean(Aggregator[WeightedSum]):
                 hint=f"reply with a positive metric {self.weighted_by!r}",
             )
         means: dict[str, NDArray] = {}
-        for key, total in acc.arrays.items():
-            out = total if total.flags.writeable and total.dtype.kind in "fc" else None
+        for key, total in (acc.arrays.named() if acc.arrays is not None else {}).items():
+            # An array of its own, and read-only: then it can be sent twice and copied once.
+            out = total if total.flags.writeable and total.flags.owndata else None
             mean = np.asarray(np.divide(total, acc.weight, out=out, dtype=total.dtype))
-            means[key] = cast_back(mean, acc.dtypes[key])
+            means[key] = cast_back(mean, acc.arrays.dtypes[key])  # type: ignore[union-attr]
             means[key].flags.writeable = False
         metrics: dict[str, MetricSum] = {}
         for key, value in acc.metrics.items():
@@ -179,52 +166,74 @@ class WeightedMean(Aggregator[WeightedSum]):
         return Mean(arrays, MetricRecord(metrics), acc.weight, acc.count)
 
     def pack(self, acc: WeightedSum) -> RecordDict:
-        return RecordDict(
+        records = RecordDict(
             {
-                "sums": ArrayRecord(acc.arrays),
-                # Empty arrays carry the dtypes: every dtype that can travel has a name there.
-                "dtypes": ArrayRecord({k: np.empty(0, d) for k, d in acc.dtypes.items()}),
                 "metrics": MetricRecord(acc.metrics),
                 "metric-weights": MetricRecord(acc.metric_weights),
                 "totals": MetricRecord({"weight": acc.weight, "count": acc.count}),
             }
         )
+        if acc.arrays is not None:
+            records["sums"] = ArrayRecord(acc.arrays.named())
+            # Empty arrays carry the dtypes: every dtype that can travel has a name there.
+            records["dtypes"] = ArrayRecord(
+                {key: np.empty(0, dtype) for key, dtype in acc.arrays.dtypes.items()}
+            )
+        return records
 
     def unpack(self, content: RecordDict) -> WeightedSum:
-        metrics = content.metric_records
+        arrays, metrics = content.array_records, content.metric_records
+        sums = None
+        if "sums" in arrays:
+            dtypes = {key: value.dtype for key, value in arrays["dtypes"].views().items()}
+            sums = ArraySum.of_sums(arrays["sums"].views(), dtypes)
         return WeightedSum(
-            arrays=content.array_records["sums"].views(),
-            dtypes={k: v.dtype for k, v in content.array_records["dtypes"].views().items()},
+            arrays=sums,
             metrics=dict(metrics["metrics"]),  # type: ignore[arg-type]
             metric_weights=dict(metrics["metric-weights"]),  # type: ignore[arg-type]
             weight=float(metrics["totals"]["weight"]),  # type: ignore[arg-type]
             count=int(metrics["totals"]["count"]),  # type: ignore[arg-type]
         )
 
-    def _arrays(self, acc: WeightedSum, content: RecordDict) -> Arrays:
-        """Return the reply's arrays after checking everything that could make adding them fail."""
-        arrays = only_record(content.array_records, "ArrayRecord").views()
-        if acc.arrays and arrays.keys() != acc.arrays.keys():
-            differing = sorted(arrays.keys() ^ acc.arrays.keys())
+    def _read(self, content: RecordDict) -> tuple[Arrays, MetricRecord]:
+        """Return the arrays and the metrics of a reply that has the right records."""
+        arrays: ArrayRecord | None = None
+        metrics: MetricRecord | None = None
+        counts = [0, 0]
+        for record in content.values():
+            if isinstance(record, ArrayRecord):
+                arrays, counts[0] = record, counts[0] + 1
+            elif isinstance(record, MetricRecord):
+                metrics, counts[1] = record, counts[1] + 1
+        if metrics is None or counts[1] != 1 or (self.with_arrays and counts[0] != 1):
             raise RejectedReply(
-                f"its arrays differ from the other replies' in {differing[:5]}",
-                hint="every client must reply with the same keys",
+                f"it carries {counts[0]} ArrayRecords and {counts[1]} MetricRecords "
+                f"({sorted(content) or 'nothing'}), not "
+                + ("one of each" if self.with_arrays else "one MetricRecord"),
+                hint="put one under 'arrays' (training) and one under 'metrics'",
             )
-        for key, value in arrays.items():
-            expected = acc.arrays[key].shape if acc.arrays else self.shapes.get(key, value.shape)
-            if value.shape != expected:
-                raise RejectedReply(
-                    f"its array {key!r} has shape {value.shape}, not {expected}",
-                    hint="train the model that the message carried",
-                    key=key,
-                )
-            if self.require_finite and not is_finite(value):
-                raise RejectedReply(
-                    f"its array {key!r} holds NaN or infinity",
-                    hint="training diverged there; lower the learning rate or clip gradients",
-                    key=key,
-                )
-        return arrays
+        return (arrays.lent() if arrays is not None and self.with_arrays else {}), metrics
+
+    def _check_arrays(self, acc: WeightedSum, arrays: Arrays) -> None:
+        """Reject what could not be added, before anything is."""
+        shapes = {key: value.shape for key, value in arrays.items()}
+        expected = (
+            acc.arrays.shapes
+            if acc.arrays is not None
+            else {key: self.shapes.get(key, shape) for key, shape in shapes.items()}
+        )
+        if shapes != expected:
+            raise RejectedReply(
+                f"its arrays are not those of the model: {_difference(expected, shapes)}",
+                hint="train the model that the message carried, and reply with the same keys",
+            )
+        if self.require_finite and not all_finite(list(arrays.values())):
+            key = next(key for key, value in arrays.items() if not all_finite([value]))
+            raise RejectedReply(
+                f"its array {key!r} holds NaN or infinity",
+                hint="training diverged there; lower the learning rate or clip gradients",
+                key=key,
+            )
 
     def _weight(self, metrics: MetricRecord) -> float:
         weight = metrics.get(self.weighted_by)
@@ -237,55 +246,14 @@ class WeightedMean(Aggregator[WeightedSum]):
             )
         return float(weight)
 
-    def _add_array(self, acc: WeightedSum, key: str, value: NDArray, weight: float) -> None:
-        total = acc.arrays.get(key)
-        if total is None:
-            dtype = sum_dtype(value.dtype)
-            acc.arrays[key] = np.asarray(np.multiply(value, weight, dtype=dtype, casting="unsafe"))
-            acc.dtypes[key] = value.dtype
-            return
-        if value.size <= _CHUNK_ITEMS or not (
-            value.flags.c_contiguous and total.flags.c_contiguous
-        ):
-            total += np.multiply(value, weight, dtype=total.dtype, casting="unsafe")
-            return
-        scratch = self._scratch.get(total.dtype)
-        if scratch is None:
-            scratch = self._scratch[total.dtype] = np.empty(_CHUNK_ITEMS, total.dtype)
-        flat_value, flat_total = value.reshape(-1), total.reshape(-1)
-        for start in range(0, value.size, _CHUNK_ITEMS):
-            part = flat_value[start : start + _CHUNK_ITEMS]
-            product = scratch[: part.size]
-            np.multiply(part, weight, out=product, dtype=total.dtype, casting="unsafe")
-            flat_total[start : start + _CHUNK_ITEMS] += product
 
-
-def is_finite(value: NDArray) -> bool:
-    """Whether an array holds neither NaN nor infinity; whole numbers always pass.
-
-    Examples
-    --------
-    >>> is_finite(np.array([1e30, -1e30], np.float32)), is_finite(np.array([np.nan]))
-    (True, False)
-    """
-    if value.dtype.kind in "iubSUMm":
-        return True
-    if value.dtype.kind == "f" and value.dtype.itemsize in (4, 8) and value.flags.c_contiguous:
-        flat = value.reshape(-1)
-        # One read at the speed of memory. Squares of finite numbers may overflow, hence the rest.
-        if math.isfinite(np.dot(flat, flat)):
-            return True
-    return bool(np.isfinite(value).all())
-
-
-def only_record(records: Mapping[str, Any], kind: str) -> Any:
-    """Return the one record in ``records``, or reject the reply that holds none or several."""
-    if len(records) != 1:
-        raise RejectedReply(
-            f"it must carry exactly one {kind}, and carries {sorted(records) or 'none'}",
-            hint="put one under 'arrays' (training) and one under 'metrics'",
-        )
-    return next(iter(records.values()))
+def _difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """Say where two models differ, for an error text."""
+    missing, added = expected.keys() - found.keys(), found.keys() - expected.keys()
+    if missing or added:
+        return f"missing {sorted(missing)[:5]}, unexpected {sorted(added)[:5]}"
+    key = next(key for key in expected if expected[key] != found[key])
+    return f"{key!r} has shape {found[key]}, not {expected[key]}"
 
 
 def _check_lists(acc: WeightedSum, metrics: Mapping[str, Any]) -> None:

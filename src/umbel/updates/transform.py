@@ -117,9 +117,9 @@ def clip_by_global_norm(max_norm: float) -> Transform:
 
     Examples
     --------
-    >>> clip = clip_by_global_norm(1.0)
+    >>> clip = clip_by_global_norm(2.5)
     >>> clip.apply({"w": np.array([3.0, 4.0])}, {})[0]["w"].tolist()
-    [0.6, 0.8]
+    [1.5, 2.0]
     """
 
     def apply(update: Arrays, state: State) -> tuple[Arrays, State]:

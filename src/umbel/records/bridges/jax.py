@@ -62,9 +62,15 @@ def _jax() -> Any:
 def _named_leaves(tree: Any) -> tuple[list[tuple[str, Any]], Any]:
     tree_util = _jax().tree_util
     leaves, structure = tree_util.tree_flatten_with_path(tree)
-    return [
-        (tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in leaves
-    ], structure
+    return [("/".join(map(_step, path)), leaf) for path, leaf in leaves], structure
+
+
+def _step(entry: Any) -> str:
+    """Return one step of a path: a key of a mapping, a position in a list, or a field's name."""
+    for attribute in ("key", "idx", "name"):
+        if hasattr(entry, attribute):
+            return str(getattr(entry, attribute))
+    return str(entry)
 
 
 def _to_ndarray(name: str, leaf: Any) -> NDArray[Any]:

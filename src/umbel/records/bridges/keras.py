@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from umbel.base import RecordError
+from umbel.base import MissingDependency, RecordError
 
 
 def model_weights(model: Any) -> list[NDArray[Any]]:
     """Return the weights of a model in order, trainable or not."""
-    return [np.asarray(weight) for weight in model.get_weights()]
+    try:
+        from keras import ops
+    except ImportError as error:
+        raise MissingDependency(
+            "the weights of a model need Keras 3", hint="pip install 'keras>=3'"
+        ) from error
+    return [ops.convert_to_numpy(weight.value) for weight in model.weights]
 
 
 def load_model_weights(model: Any, arrays: Sequence[NDArray[Any]]) -> None:

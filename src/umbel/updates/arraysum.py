@@ -1,0 +1,157 @@
+"""A weighted sum of named arrays, at the speed of memory.
+
+A model is added either array by array, large arrays in pieces that stay in the cache; or, when it
+is small, as one flat vector, because then the calls cost more than the arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from umbel.updates.arrays import Arrays, NDArray, sum_dtype
+
+_CHUNK_ITEMS = 1 << 16
+"""Pieces of this many items stay in the cache; a model of fewer is added flat."""
+
+
+class ArraySum:
+    """The sum of ``weight * arrays`` over the replies added so far.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        The first reply's arrays.
+    weight : float
+        Its weight.
+
+    Examples
+    --------
+    >>> total = ArraySum({"w": np.ones(2, np.float32)}, 3.0)
+    >>> total.add({"w": np.full(2, 2.0, np.float32)}, 1.0)
+    >>> total.named()["w"].tolist()
+    [5.0, 5.0]
+    """
+
+    def __init__(self, arrays: Arrays, weight: float) -> None:
+        self.shapes = {key: value.shape for key, value in arrays.items()}
+        self.dtypes = {key: value.dtype for key, value in arrays.items()}
+        self._flat: NDArray | None = None
+        self._arrays: dict[str, NDArray] = {}
+        self._scratch: NDArray | None = None
+        values = list(arrays.values())
+        if _is_flat(values):
+            self._flat = np.concatenate([value.reshape(-1) for value in values])
+            self._flat *= weight
+            return
+        for key, value in arrays.items():
+            dtype = sum_dtype(value.dtype)
+            self._arrays[key] = np.asarray(
+                np.multiply(value, weight, dtype=dtype, casting="unsafe")
+            )
+
+    @classmethod
+    def of_sums(cls, sums: Arrays, dtypes: dict[str, np.dtype[Any]]) -> ArraySum:
+        """Return a sum around arrays that were summed before; they may be read-only."""
+        total = object.__new__(cls)
+        total.shapes = {key: value.shape for key, value in sums.items()}
+        total.dtypes = dtypes
+        total._arrays = dict(sums)
+        total._flat = total._scratch = None
+        return total
+
+    def add(self, arrays: Arrays, weight: float) -> None:
+        """Add a reply with the same keys and shapes."""
+        if self._flat is not None:
+            if self._scratch is None:
+                self._scratch = np.empty_like(self._flat)
+            # In the order of the sum: another client may name the same arrays in another.
+            flats = [arrays[key].reshape(-1) for key in self.shapes]
+            np.concatenate(flats, out=self._scratch, casting="unsafe")
+            self._scratch *= weight
+            self._flat += self._scratch
+            return
+        for key, value in arrays.items():
+            self._add_array(self._arrays[key], value, weight)
+
+    def merge(self, other: ArraySum) -> None:
+        """Add another sum with the same keys and shapes."""
+        in_order = list(self.shapes) == list(other.shapes)
+        if self._flat is not None and other._flat is not None and in_order:
+            self._flat += other._flat
+            return
+        mine, theirs = self.named(), other.named()
+        for key, total in mine.items():
+            # A partial sum that came through shared memory is read-only.
+            out = total if total.flags.writeable else None
+            mine[key] = np.asarray(np.add(total, theirs[key], out=out, dtype=total.dtype))
+        self._arrays, self._flat = mine, None
+
+    def named(self) -> dict[str, NDArray]:
+        """Return the sums by name."""
+        if self._flat is None:
+            return self._arrays
+        named, start = {}, 0
+        for key, shape in self.shapes.items():
+            stop = start + math.prod(shape)
+            named[key] = self._flat[start:stop].reshape(shape)
+            start = stop
+        return named
+
+    def _add_array(self, total: NDArray, value: NDArray, weight: float) -> None:
+        if value.size <= _CHUNK_ITEMS or not (
+            value.flags.c_contiguous and total.flags.c_contiguous
+        ):
+            total += np.multiply(value, weight, dtype=total.dtype, casting="unsafe")
+            return
+        if self._scratch is None or self._scratch.dtype != total.dtype:
+            self._scratch = np.empty(_CHUNK_ITEMS, total.dtype)
+        flat_value, flat_total = value.reshape(-1), total.reshape(-1)
+        for start in range(0, value.size, _CHUNK_ITEMS):
+            part = flat_value[start : start + _CHUNK_ITEMS]
+            product = self._scratch[: part.size]
+            np.multiply(part, weight, out=product, dtype=total.dtype, casting="unsafe")
+            flat_total[start : start + _CHUNK_ITEMS] += product
+
+
+def _is_flat(values: list[NDArray]) -> bool:
+    """Whether these arrays are few enough items, of one dtype that sums in itself."""
+    if not values:
+        return False
+    dtype = values[0].dtype
+    if sum_dtype(dtype) != dtype or not dtype.isnative:
+        return False
+    items = 0
+    for value in values:
+        if value.dtype != dtype:
+            return False
+        items += value.size
+    return items <= _CHUNK_ITEMS
+
+
+def all_finite(values: list[NDArray]) -> bool:
+    """Whether no array holds NaN or infinity; whole numbers always pass.
+
+    Examples
+    --------
+    >>> all_finite([np.array([1e30, -1e30], np.float32)]), all_finite([np.array([np.nan])])
+    (True, False)
+    """
+    squares = 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        for value in values:
+            dtype = value.dtype
+            if dtype.char in "fd" and dtype.isnative and value.flags.c_contiguous:
+                # One read at the speed of memory, and one test for all of them.
+                flat = value.reshape(-1)
+                squares += float(np.dot(flat, flat))
+            elif not _is_finite(value):
+                return False
+    # Squares of finite numbers may overflow, hence the second look.
+    return math.isfinite(squares) or all(_is_finite(value) for value in values)
+
+
+def _is_finite(value: NDArray) -> bool:
+    return value.dtype.kind in "iubSUMm" or bool(np.isfinite(value).all())
