@@ -16,8 +16,9 @@ from umbel.simulation.states import StateStore
 from umbel.simulation.tasks import Batch, Report, Task, unpack_fault
 from umbel.updates import Aggregator, Span
 
-BATCH_S = 0.004
-"""Batches are made this long: short enough to share the work, long enough to hide the dispatch."""
+BATCH_MIN_S = 0.001
+BATCH_MAX_S = 0.008
+"""Batches take about so long: long enough to hide the dispatch, short enough to share the work."""
 
 _LOST_IN_A_ROW_MAX = 3
 
@@ -117,8 +118,10 @@ class Dispatcher:
         task_s = self._task_s.get(job.kind)
         if task_s is None:
             return 1
+        # Large batches first and small ones last, so that all workers finish at the same time.
         share = math.ceil(job.remaining() / (2 * len(self._workers)))
-        return max(1, min(share, int(BATCH_S / task_s)))
+        least, most = int(BATCH_MIN_S / task_s), int(BATCH_MAX_S / task_s)
+        return max(1, min(most, max(least, share)))
 
     def _submit(self, worker: int, state: WorkerState, job: Job, positions: list[int]) -> None:
         batch = Batch(
