@@ -16,9 +16,15 @@ from typing import Any
 
 from umbel.base import AppLoadError, NodeLost, environment
 from umbel.simulation.channel import Channel, Closed
-from umbel.simulation.executor import Done, Executor, Lost, Running
+from umbel.simulation.executor import Done, Executor, Lost, Running, join
 from umbel.simulation.resources import WorkerPlan
-from umbel.simulation.segments import Segment, SegmentPool, map_segment
+from umbel.simulation.segments import (
+    INLINE_MAX_BYTES,
+    Segment,
+    SegmentPool,
+    open_segment,
+    raise_open_files_limit,
+)
 from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes, Report
 from umbel.simulation.template import PROGRESS
 from umbel.simulation.threads import ENVIRONMENT
@@ -139,10 +145,14 @@ class Handle:
 
 @dataclass
 class Blob:
-    """A published body: its memory, and whether anything may still read it."""
+    """A published body: its memory, and whether anything may still read it.
 
-    segment: Segment
+    A small body is sent along with the first batch that needs it, and holds no descriptor.
+    """
+
+    segment: Segment | None
     size: int
+    small: bytes = b""
     retired: bool = False
     kept_by_client: bool = False
 
@@ -170,6 +180,7 @@ class ProcessExecutor(Executor):
         self._borrowed: dict[int, list[tuple[int, int]]] = {}
 
     def launch(self) -> None:
+        raise_open_files_limit()  # every array that is sent or received holds a descriptor
         shared: Template | None = None
         for plan in self._plans:
             if not plan.fork or shared is None:
@@ -184,8 +195,10 @@ class ProcessExecutor(Executor):
             self._watch(worker)
 
     def publish(self, blob: int, buffers: Buffers) -> None:
-        segment, size = self._pool.write(buffers)
-        self._blobs[blob] = Blob(segment, size)
+        if sum(len(buffer) for buffer in buffers) <= INLINE_MAX_BYTES:
+            self._blobs[blob] = Blob(None, 0, join(buffers))
+        else:
+            self._blobs[blob] = Blob(*self._pool.write(buffers))
 
     def retire(self, blob: int) -> None:
         self._blobs[blob].retired = True
@@ -203,14 +216,15 @@ class ProcessExecutor(Executor):
             batch.aggregator,
             batch.commit,
             {key: tuple(spec) for key, spec in batch.contents.items()},
-            {key: blob.size for key, blob in blobs.items()},
+            {key: blob.size if blob.segment else blob.small for key, blob in blobs.items()},
             batch.forget_contents,
             batch.forget_blobs,
             handle.spent,
         )
         handle.asked, handle.spent = batch.forget_blobs, []
         with contextlib.suppress(Closed):  # the selector will say so
-            handle.channel.send(value, [blob.segment.fd for blob in blobs.values()])
+            fds = [blob.segment.fd for blob in blobs.values() if blob.segment]
+            handle.channel.send(value, fds)
 
     def wait(self, timeout_s: float | None) -> list[Done | Lost]:
         events: list[Done | Lost] = []
@@ -244,7 +258,8 @@ class ProcessExecutor(Executor):
         for template in self._templates:
             template.close()
         for blob in self._blobs.values():
-            blob.segment.close()
+            if blob.segment is not None:
+                blob.segment.close()
         self._blobs.clear()
         self._handles.clear()
         self._templates.clear()
@@ -292,6 +307,8 @@ class ProcessExecutor(Executor):
         if not held.retired or any(blob in handle.holds for handle in self._handles):
             return
         del self._blobs[blob]
+        if held.segment is None:
+            return
         if held.kept_by_client:
             held.segment.close()
         else:
@@ -326,7 +343,7 @@ class ProcessExecutor(Executor):
 def _open(body: Any, fds: Any) -> Bytes | None:
     if not isinstance(body, tuple):
         return body  # type: ignore[no-any-return]
-    return memoryview(map_segment(next(fds), body[0]))
+    return open_segment(next(fds), body[0])
 
 
 def exit_text(code: int) -> tuple[str, str]:

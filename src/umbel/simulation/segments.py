@@ -7,8 +7,10 @@ fresh memory costs several times as much as writing to used memory, so segments 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
+import resource
 import tempfile
 
 from umbel.simulation.tasks import Buffers
@@ -88,3 +90,29 @@ def map_segment(fd: int, size: int) -> mmap.mmap:
         return mmap.mmap(fd, size, access=mmap.ACCESS_READ)
     finally:
         os.close(fd)
+
+
+def open_segment(fd: int, size: int) -> memoryview:
+    """Return what is in a segment that nobody will write again, and close the descriptor.
+
+    It is mapped; but a mapping holds a descriptor, so once half of those that the process may have
+    are in use, it is read into private memory instead.
+    """
+    # Descriptors are given out from the lowest, so that the number says how many there are.
+    if 2 * fd < resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+        return memoryview(map_segment(fd, size))
+    try:
+        body = memoryview(bytearray(size))
+        done = 0
+        while done < size and (got := os.preadv(fd, [body[done:]], done)):
+            done += got
+        return body.toreadonly()
+    finally:
+        os.close(fd)
+
+
+def raise_open_files_limit() -> None:
+    """Let this process and those it starts open as many files as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS calls it infinite, and refuses it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -22,7 +22,7 @@ from umbel.base import SYSTEM_CLOCK, UmbelError
 from umbel.clientapp import ClientApp
 from umbel.simulation.channel import Channel, Closed
 from umbel.simulation.segments import INLINE_MAX_BYTES, Segment, SegmentPool, map_segment
-from umbel.simulation.tasks import AppSpec, Batch, Buffers, ContentSpec, Report, Task
+from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes, ContentSpec, Report, Task
 from umbel.simulation.threads import set_threads
 from umbel.simulation.worker import Worker, load_app
 
@@ -164,9 +164,10 @@ class WorkerProcess:
         batch = Batch(*fields)
         batch.tasks = [Task(*task) for task in batch.tasks]
         batch.contents = {key: ContentSpec(*spec) for key, spec in batch.contents.items()}
+        waiting = iter(fds)
         batch.blobs = {
-            blob: (blob, fd, size)
-            for (blob, size), fd in zip(batch.blobs.items(), fds, strict=True)
+            blob: sent if isinstance(sent, bytes) else (blob, next(waiting), sent)
+            for blob, sent in batch.blobs.items()
         }
         for number in spent:
             self._pool.give_back(self._lent.pop(number))
@@ -179,9 +180,10 @@ class WorkerProcess:
         self._worker.forget(batch.forget_blobs, batch.forget_contents)
         released = []
         for blob in batch.forget_blobs:
-            mapped = self._maps.pop(blob)
+            mapped = self._maps.pop(blob, None)
             try:
-                mapped.close()
+                if mapped is not None:
+                    mapped.close()
                 released.append(blob)
             except BufferError:
                 # A client still holds a view of these arrays: their memory must stay as it is.
@@ -224,7 +226,9 @@ class WorkerProcess:
         fds.append(segment.fd)
         return size, number
 
-    def _open_blob(self, shipped: tuple[int, int, int]) -> memoryview:
+    def _open_blob(self, shipped: bytes | tuple[int, int, int]) -> Bytes:
+        if isinstance(shipped, bytes):
+            return shipped
         blob, fd, size = shipped
         self._maps[blob] = map_segment(fd, size)
         return memoryview(self._maps[blob])
