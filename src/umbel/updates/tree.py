@@ -30,12 +30,24 @@ def block_size(cohort: int) -> int:
 
 
 def block_count(cohort: int) -> int:
-    """Return into how many blocks a cohort is cut."""
+    """Return into how many blocks a cohort is cut.
+
+    Examples
+    --------
+    >>> block_count(10), block_count(1000), block_count(0)
+    (10, 250, 0)
+    """
     return -(-cohort // block_size(cohort))
 
 
 def halve(span: Span) -> tuple[Span, Span]:
-    """Return the two children of a node ``(low, high)`` of the tree over blocks."""
+    """Return the two children of a node ``(low, high)`` of the tree over blocks.
+
+    Examples
+    --------
+    >>> halve((0, 5))
+    ((0, 3), (3, 5))
+    """
     low, high = span
     middle = (low + high + 1) // 2
     return (low, middle), (middle, high)
@@ -98,8 +110,13 @@ class PartialSums(Generic[Acc]):
 
     def complete(self) -> bool:
         """Whether every block has been put."""
-        return (0, self._blocks) in self._held
+        return not self._blocks or (0, self._blocks) in self._held
 
     def total(self) -> Acc | None:
-        """Return the sum over all blocks; ``None`` when no reply was in it."""
+        """Return the sum over all blocks; ``None`` when no reply was in it.
+
+        Every block must have been put.
+        """
+        if not self._blocks:
+            return None
         return self._held[0, self._blocks]
