@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-from umbel.base import UsageError
+from umbel.base import Lifespan, UsageError, check_lifespan, entered
 from umbel.records import Context
 from umbel.serverapp.grid import Grid
 
 Main = Callable[[Grid, Context], Any]
-Lifespan = Callable[[Context], Iterator[None]]
+"""Runs the federation; what it returns, the run returns."""
+
 MainT = TypeVar("MainT", bound=Main)
-LifespanT = TypeVar("LifespanT", bound=Lifespan)
+LifespanT = TypeVar("LifespanT", bound=Lifespan[Context])
 
 
 class ServerApp:
@@ -30,7 +29,7 @@ class ServerApp:
 
     def __init__(self) -> None:
         self._main: Main | None = None
-        self._lifespan: Lifespan | None = None
+        self._lifespan: Lifespan[Context] | None = None
 
     def main(self) -> Callable[[MainT], MainT]:
         """Register the function ``main(grid, context)``; a run returns what it returns.
@@ -43,41 +42,62 @@ class ServerApp:
 
         def register(function: MainT) -> MainT:
             if self._main is not None:
-                raise UsageError("this ServerApp has a main function already")
+                raise UsageError(
+                    "this ServerApp has a main function already", hint="an app has one; call both"
+                )
             self._main = function
             return function
 
         return register
 
     def lifespan(self) -> Callable[[LifespanT], LifespanT]:
-        """Register a generator that yields once: before it is set-up, after it is clean-up.
+        """Register a generator function to run around ``main``.
+
+        It takes the ``Context`` and yields exactly once. What stands before the ``yield`` runs
+        before ``main``, what stands after it runs after it, also when ``main`` raises.
 
         Raises
         ------
         UsageError
-            There is one already, or it is not a generator function.
+            There is one already, or it is not a generator function. When the app runs: it yields
+            not at all, or more than once.
+
+        Examples
+        --------
+        >>> app = ServerApp()
+        >>> @app.lifespan()
+        ... def tracker(context):
+        ...     print("open a tracker for", context.run_id)
+        ...     yield
+        ...     print("close it")
         """
 
         def register(function: LifespanT) -> LifespanT:
             if self._lifespan is not None:
-                raise UsageError("this ServerApp has a lifespan already")
-            if not inspect.isgeneratorfunction(function):
                 raise UsageError(
-                    f"a lifespan is a generator function, and {function.__name__} is not",
-                    hint="write one `yield` between set-up and clean-up",
+                    "this ServerApp has a lifespan already",
+                    hint="an app has one lifespan; put both into it",
                 )
+            check_lifespan(function)
             self._lifespan = function
             return function
 
         return register
 
     def __call__(self, grid: Grid, context: Context) -> Any:
-        """Run ``main`` inside the lifespan and return what it returns."""
+        """Run ``main`` inside the lifespan and return what it returns.
+
+        Raises
+        ------
+        UsageError
+            There is no main function.
+        """
         if self._main is None:
             raise UsageError(
-                "this ServerApp has no main function", hint="decorate one with @app.main()"
+                "this ServerApp has no main function",
+                hint="put @app.main() above the function that runs the federation",
             )
         if self._lifespan is None:
             return self._main(grid, context)
-        with contextmanager(self._lifespan)(context):
+        with entered(self._lifespan, context):
             return self._main(grid, context)

@@ -46,12 +46,12 @@ class Template:
         self.channel, theirs = Channel.pair()
         # The engine's path comes first, so that both sides import the same Umbel.
         own = environment()
-        path = os.pathsep.join([str(Path(__file__).parents[2]), own.get("PYTHONPATH", "")])
+        first = os.pathsep.join([str(Path(__file__).parents[2]), own.get("PYTHONPATH", "")])
         values = {
             **own,
             **dict.fromkeys(ENVIRONMENT, "1"),
             **self._plan.environment,
-            "PYTHONPATH": path.rstrip(os.pathsep),
+            "PYTHONPATH": first.rstrip(os.pathsep),
         }
         self.process = subprocess.Popen(
             [sys.executable, "-c", _START, str(theirs.fileno())],

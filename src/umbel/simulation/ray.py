@@ -155,7 +155,7 @@ class RayExecutor(Executor):
 
     def submit(self, worker: int, batch: Batch) -> None:
         handle = self._handles[worker]
-        handle.positions = tuple(task.position for task in batch.tasks())
+        handle.positions = tuple(task.position for task in batch.tasks)
         handle.since_s = None
         bodies = [self._blobs[blob] for blob in batch.blobs]
         run = handle.actor.run.options(num_returns=2)

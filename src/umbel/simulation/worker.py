@@ -31,6 +31,7 @@ from umbel.records import (
     Message,
     Metadata,
     RecordDict,
+    UserConfig,
     decode,
     encode,
 )
@@ -64,6 +65,11 @@ def load_app(spec: AppSpec) -> ClientApp:
         app = cloudpickle.loads(spec.pickled)
     else:
         app = load_object(str(spec.reference), Path(spec.app_dir) if spec.app_dir else None)
+    return checked_app(app, spec)
+
+
+def checked_app(app: object, spec: AppSpec) -> ClientApp:
+    """Return ``app`` if it is a client app."""
     if not isinstance(app, ClientApp):
         raise AppLoadError(
             f"the client app is a {type(app).__name__}, not a ClientApp",
@@ -211,7 +217,10 @@ class Worker:
         return Message(self._contents[task.content].copy(), metadata=metadata)
 
     def _context(self, task: Task) -> Context:
-        config = {"partition-id": task.node_id, "num-partitions": self._spec.num_nodes}
+        config: UserConfig = {
+            "partition-id": task.node_id,
+            "num-partitions": self._spec.num_nodes,
+        }
         state = RecordDict() if task.state is None else decode(task.state)
         return Context(
             run_id=self._spec.run_id,

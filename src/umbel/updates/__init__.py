@@ -1,12 +1,12 @@
 """The algebra on named arrays: how replies become one update, and an update becomes a step."""
 
 from umbel.updates.aggregator import Aggregator
-from umbel.updates.arrays import Arrays, NDArray, cast_back, sum_dtype
+from umbel.updates.arrays import Arrays, NDArray, cast_back, is_whole, sum_dtype
 from umbel.updates.arraysum import ArraySum, all_finite
 from umbel.updates.collect import Both, Collect
 from umbel.updates.fold import fold
 from umbel.updates.mean import Mean, WeightedMean, WeightedSum
-from umbel.updates.state import pack_state, unpack_state
+from umbel.updates.state import pack_state, same_layout, unpack_state
 from umbel.updates.transform import (
     State,
     Transform,
@@ -42,9 +42,11 @@ __all__ = [
     "fold",
     "global_norm",
     "halve",
+    "is_whole",
     "momentum",
     "pack_state",
     "reduction_tree",
+    "same_layout",
     "scale",
     "scale_by_adam",
     "scale_by_schedule",

@@ -65,4 +65,7 @@ class Aggregator(ABC, Generic[Acc]):
 
     @abstractmethod
     def unpack(self, content: RecordDict) -> Acc:
-        """Return the accumulator that ``pack`` was given; its arrays may be read-only."""
+        """Return the accumulator that ``pack`` was given.
+
+        Its arrays may be read-only, so it goes to ``merge`` and ``finish``, never to ``add``.
+        """

@@ -7,11 +7,11 @@ is small, as one flat vector, because then the calls cost more than the arithmet
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from umbel.updates.arrays import Arrays, NDArray, sum_dtype
+from umbel.base import RejectedReply
+from umbel.updates.arrays import Arrays, DType, NDArray, common_dtype, is_whole, sum_dtype
 
 _CHUNK_ITEMS = 1 << 16
 """Pieces of this many items stay in the cache; a model of fewer is added flat."""
@@ -20,12 +20,26 @@ _CHUNK_ITEMS = 1 << 16
 class ArraySum:
     """The sum of ``weight * arrays`` over the replies added so far.
 
+    Where replies hold an array in different dtypes, the sum takes the one that holds them all.
+
     Parameters
     ----------
     arrays : mapping of str to ndarray
         The first reply's arrays.
     weight : float
         Its weight.
+
+    Attributes
+    ----------
+    shapes : dict of str to tuple of int
+        The shape of each array.
+    dtypes : dict of str to numpy.dtype
+        The dtype that the replies held each array in.
+
+    Raises
+    ------
+    RejectedReply
+        An array does not hold numbers.
 
     Examples
     --------
@@ -34,6 +48,8 @@ class ArraySum:
     >>> total.named()["w"].tolist()
     [5.0, 5.0]
     """
+
+    __slots__ = ("_arrays", "_flat", "_scratch", "dtypes", "shapes")
 
     def __init__(self, arrays: Arrays, weight: float) -> None:
         self.shapes = {key: value.shape for key, value in arrays.items()}
@@ -46,14 +62,13 @@ class ArraySum:
             self._flat = np.concatenate([value.reshape(-1) for value in values])
             self._flat *= weight
             return
-        for key, value in arrays.items():
-            dtype = sum_dtype(value.dtype)
+        for key, dtype in _sum_dtypes(self.dtypes).items():
             self._arrays[key] = np.asarray(
-                np.multiply(value, weight, dtype=dtype, casting="unsafe")
+                np.multiply(arrays[key], weight, dtype=dtype, casting="unsafe", order="C")
             )
 
     @classmethod
-    def of_sums(cls, sums: Arrays, dtypes: dict[str, np.dtype[Any]]) -> ArraySum:
+    def of_sums(cls, sums: Arrays, dtypes: dict[str, DType]) -> ArraySum:
         """Return a sum around arrays that were summed before; they may be read-only."""
         total = object.__new__(cls)
         total.shapes = {key: value.shape for key, value in sums.items()}
@@ -63,7 +78,16 @@ class ArraySum:
         return total
 
     def add(self, arrays: Arrays, weight: float) -> None:
-        """Add a reply with the same keys and shapes."""
+        """Add a reply with the same keys and shapes; the sum must not be read-only.
+
+        Raises
+        ------
+        RejectedReply
+            An array does not hold numbers; nothing was added.
+        """
+        dtypes = {key: value.dtype for key, value in arrays.items()}
+        if dtypes != self.dtypes:
+            self._widen(dtypes)
         if self._flat is not None:
             if self._scratch is None:
                 self._scratch = np.empty_like(self._flat)
@@ -78,6 +102,8 @@ class ArraySum:
 
     def merge(self, other: ArraySum) -> None:
         """Add another sum with the same keys and shapes."""
+        if other.dtypes != self.dtypes:
+            self._widen(other.dtypes)
         in_order = list(self.shapes) == list(other.shapes)
         if self._flat is not None and other._flat is not None and in_order:
             self._flat += other._flat
@@ -100,6 +126,17 @@ class ArraySum:
             start = stop
         return named
 
+    def _widen(self, dtypes: dict[str, DType]) -> None:
+        """Make room for arrays of these dtypes beside those summed so far."""
+        common = {key: common_dtype(self.dtypes[key], dtype) for key, dtype in dtypes.items()}
+        sums = _sum_dtypes(common)
+        if any(total.dtype != sums[key] for key, total in self.named().items()):
+            self._arrays = {
+                key: total.astype(sums[key], copy=False) for key, total in self.named().items()
+            }
+            self._flat = None
+        self.dtypes = {key: common[key] for key in self.dtypes}
+
     def _add_array(self, total: NDArray, value: NDArray, weight: float) -> None:
         if value.size <= _CHUNK_ITEMS or not (
             value.flags.c_contiguous and total.flags.c_contiguous
@@ -116,12 +153,23 @@ class ArraySum:
             flat_total[start : start + _CHUNK_ITEMS] += product
 
 
+def _sum_dtypes(dtypes: dict[str, DType]) -> dict[str, DType]:
+    sums = {}
+    for key, dtype in dtypes.items():
+        try:
+            sums[key] = sum_dtype(dtype)
+        except RejectedReply as error:
+            error.context["key"] = key
+            raise
+    return sums
+
+
 def _is_flat(values: list[NDArray]) -> bool:
     """Whether these arrays are few enough items, of one dtype that sums in itself."""
     if not values:
         return False
     dtype = values[0].dtype
-    if sum_dtype(dtype) != dtype or not dtype.isnative:
+    if not dtype.isnative or dtype.char not in "fdFD":
         return False
     items = 0
     for value in values:
@@ -134,24 +182,27 @@ def _is_flat(values: list[NDArray]) -> bool:
 def all_finite(values: list[NDArray]) -> bool:
     """Whether no array holds NaN or infinity; whole numbers always pass.
 
+    Large numbers make NumPy warn of an overflow that means nothing here: turn the warning off.
+
     Examples
     --------
-    >>> all_finite([np.array([1e30, -1e30], np.float32)]), all_finite([np.array([np.nan])])
+    >>> with np.errstate(over="ignore"):
+    ...     all_finite([np.array([1e30, -1e30], np.float32)]), all_finite([np.array([np.nan])])
     (True, False)
     """
     squares = 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        for value in values:
-            dtype = value.dtype
-            if dtype.char in "fd" and dtype.isnative and value.flags.c_contiguous:
-                # One read at the speed of memory, and one test for all of them.
-                flat = value.reshape(-1)
-                squares += float(np.dot(flat, flat))
-            elif not _is_finite(value):
-                return False
+    for value in values:
+        dtype = value.dtype
+        if dtype.char in "fd" and dtype.isnative and value.flags.c_contiguous:
+            # One read at the speed of memory, and one test for all of them.
+            flat = value.reshape(-1)
+            squares += float(np.dot(flat, flat))
+        elif not _is_finite(value):
+            return False
     # Squares of finite numbers may overflow, hence the second look.
     return math.isfinite(squares) or all(_is_finite(value) for value in values)
 
 
 def _is_finite(value: NDArray) -> bool:
-    return value.dtype.kind in "iubSUMm" or bool(np.isfinite(value).all())
+    dtype = value.dtype
+    return is_whole(dtype) or dtype.kind in "SUMm" or bool(np.isfinite(value).all())

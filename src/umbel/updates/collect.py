@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from umbel.records import RecordDict
+from umbel.records import ArrayRecord, MetricRecord, RecordDict
 from umbel.updates.aggregator import Aggregator
 
 Left = TypeVar("Left")
@@ -19,7 +19,6 @@ class Collect(Aggregator[list[RecordDict]]):
 
     Examples
     --------
-    >>> from umbel.records import MetricRecord
     >>> collect = Collect()
     >>> acc = collect.add(collect.zero(), RecordDict({"metrics": MetricRecord({"loss": 0.5})}))
     >>> collect.finish(acc)[0]["metrics"]["loss"]
@@ -30,32 +29,47 @@ class Collect(Aggregator[list[RecordDict]]):
         return []
 
     def add(self, acc: list[RecordDict], content: RecordDict) -> list[RecordDict]:
-        acc.append(RecordDict({**content.metric_records, **content.config_records}))
+        kept = {name: r.copy() for name, r in content.items() if not isinstance(r, ArrayRecord)}
+        acc.append(RecordDict(kept))
         return acc
 
     def merge(self, left: list[RecordDict], right: list[RecordDict]) -> list[RecordDict]:
-        return left + right
+        left.extend(right)
+        return left
 
     def finish(self, acc: list[RecordDict]) -> list[RecordDict]:
         return acc
 
     def pack(self, acc: list[RecordDict]) -> RecordDict:
-        return RecordDict(
-            {f"{i}:{name}": record for i, reply in enumerate(acc) for name, record in reply.items()}
-        )
+        records = RecordDict({"": MetricRecord({"count": len(acc)})})
+        for index, reply in enumerate(acc):
+            records.update((f"{index}:{name}", record) for name, record in reply.items())
+        return records
 
     def unpack(self, content: RecordDict) -> list[RecordDict]:
-        replies: dict[str, RecordDict] = {}
+        count = content.metric_records[""]["count"]
+        replies = [RecordDict() for _ in range(int(count))]  # type: ignore[arg-type]
         for key, record in content.items():
             index, _, name = key.partition(":")
-            replies.setdefault(index, RecordDict())[name] = record
-        return list(replies.values())
+            if index:
+                replies[int(index)][name] = record
+        return replies
 
 
 class Both(Aggregator[tuple[Any, Any]]):
     """Two folds over the same replies; the outcome is the pair of theirs.
 
-    ``first`` may reject a reply before ``second`` sees it, so put the stricter one first.
+    ``first`` may reject a reply before ``second`` sees it. What ``second`` rejects, ``first`` has
+    added already, so put the stricter one first.
+
+    Examples
+    --------
+    >>> from umbel.updates import WeightedMean
+    >>> both = Both(WeightedMean(with_arrays=False), Collect())
+    >>> reply = RecordDict({"metrics": MetricRecord({"num-examples": 3, "loss": 0.5})})
+    >>> mean, replies = both.finish(both.add(both.zero(), reply))
+    >>> mean.metrics["loss"], len(replies)
+    (0.5, 1)
     """
 
     def __init__(self, first: Aggregator[Left], second: Aggregator[Right]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from umbel.base import RejectedReply
+from umbel.base import RejectedReply, UsageError
 from umbel.records import RecordDict
 from umbel.updates.aggregator import Aggregator
 from umbel.updates.tree import PartialSums
@@ -39,11 +39,27 @@ def fold(
         A reply cannot be used, and there is no ``on_reject``.
     AggregationError
         Replies do not fit together.
+    UsageError
+        There are more or fewer contents than members.
+
+    Examples
+    --------
+    >>> from umbel.records import MetricRecord
+    >>> from umbel.updates import WeightedMean
+    >>> losses = [0.5, None, 1.5]
+    >>> contents = [
+    ...     None if x is None else RecordDict({"m": MetricRecord({"num-examples": 1, "loss": x})})
+    ...     for x in losses
+    ... ]
+    >>> mean = WeightedMean(with_arrays=False)
+    >>> mean.finish(fold(mean, contents, cohort=3)).metrics["loss"]
+    1.0
     """
-    if cohort == 0:
-        return None
     sums: PartialSums[Acc] = PartialSums(cohort, aggregator.merge)
+    position = -1
     for position, content in enumerate(contents):
+        if position == cohort:
+            break
         start, acc = sums.take_before(position)
         if content is not None:
             try:
@@ -53,4 +69,6 @@ def fold(
                     raise
                 on_reject(position, error)
         sums.put((start, position + 1), acc)
+    if position + 1 != cohort:
+        raise UsageError(f"there are {position + 1} contents for a cohort of {cohort}")
     return sums.total()

@@ -15,6 +15,9 @@ from umbel.updates.aggregator import Aggregator
 from umbel.updates.arrays import Arrays, NDArray, cast_back
 from umbel.updates.arraysum import ArraySum, all_finite
 
+WEIGHT_MIN, WEIGHT_MAX = 1e-20, 1e20
+"""Weights beyond these, zero aside, would leave the range of float32 when they multiply."""
+
 MetricSum = float | list[float]
 
 
@@ -25,9 +28,10 @@ class Mean:
     Attributes
     ----------
     arrays : ArrayRecord or None
-        The mean of the replies' arrays, in the dtypes that the replies had.
+        The mean of the replies' arrays, in the dtypes that the replies had; read-only, and in the
+        order of ``shapes`` if those were given.
     metrics : MetricRecord
-        The mean of each metric over the replies that carried it.
+        The mean of each metric over the replies that carried it, and NaN where there is none.
     weight : float
         The sum of the weights.
     count : int
@@ -56,17 +60,21 @@ class WeightedMean(Aggregator[WeightedSum]):
 
     Computes ``sum_k w_k x_k / sum_k w_k`` (McMahan et al. 2017, arXiv:1602.05629, algorithm 1).
     Arrays are summed in float32 if they are narrower, in float64 if they are whole numbers, and
-    else in their own dtype; the mean has the dtype that came in, whole numbers rounded.
+    else in their own dtype; the mean has the dtype that came in (the common one, if replies
+    differ), with whole numbers rounded to the nearest.
+
+    A metric is averaged over the replies that carry it. Its mean is NaN if all of those have the
+    weight zero, or if it is a list here and a number there, or lists of different lengths.
 
     Parameters
     ----------
     weighted_by : str, default="num-examples"
-        The metric that is the reply's weight; it must be finite and not negative.
+        The metric that is the reply's weight: zero, or a number in [1e-20, 1e20].
     with_arrays : bool, default=True
         Whether replies carry one ``ArrayRecord`` (training) or only metrics (evaluation).
     shapes : mapping of str to tuple of int, optional
-        The shapes of the model that was sent. A reply with the same array under another shape is
-        rejected by name, instead of failing the round when it meets the others.
+        The keys and shapes of the model that was sent. A reply that has others is rejected, and
+        the rest go on; without them, replies that differ among themselves fail the round.
     require_finite : bool, default=True
         Reject a reply that holds NaN or infinity, which would spoil the mean for all.
 
@@ -75,7 +83,8 @@ class WeightedMean(Aggregator[WeightedSum]):
     RejectedReply
         From ``add``: the reply lacks what is needed, or holds what it must not.
     AggregationError
-        From ``merge`` and ``finish``: replies have different arrays, or all weights are zero.
+        From ``merge`` and ``finish``: replies have different arrays, all weights are zero, or the
+        values are so large that their sum overflows.
 
     Examples
     --------
@@ -110,12 +119,14 @@ class WeightedMean(Aggregator[WeightedSum]):
     def add(self, acc: WeightedSum, content: RecordDict) -> WeightedSum:
         arrays, metrics = self._read(content)
         weight = self._weight(metrics)
-        self._check_arrays(acc, arrays)
-        _check_lists(acc, metrics)
-        if acc.arrays is not None:
-            acc.arrays.add(arrays, weight)
-        elif self.with_arrays:
-            acc.arrays = ArraySum(arrays, weight)
+        if self.with_arrays:
+            # What overflows shows in `finish`; a warning here would name no client.
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._check_arrays(acc, arrays)
+                if acc.arrays is None:
+                    acc.arrays = ArraySum(arrays, weight)
+                else:
+                    acc.arrays.add(arrays, weight)
         for key, metric in metrics.items():
             if key != self.weighted_by:
                 scaled = (
@@ -134,8 +145,8 @@ class WeightedMean(Aggregator[WeightedSum]):
                     f"replies hold different arrays: {_difference(mine, theirs)}",
                     hint="every client must reply with the same keys and shapes",
                 )
-            left.arrays.merge(right.arrays)
-        _check_lists(left, right.metrics)
+            with np.errstate(over="ignore", invalid="ignore"):
+                left.arrays.merge(right.arrays)
         for key, metric in right.metrics.items():
             _add_metric(left, key, metric, right.metric_weights[key])
         left.weight += right.weight
@@ -148,13 +159,6 @@ class WeightedMean(Aggregator[WeightedSum]):
                 f"the weights of all {acc.count} replies are zero, so there is no mean",
                 hint=f"reply with a positive metric {self.weighted_by!r}",
             )
-        means: dict[str, NDArray] = {}
-        for key, total in (acc.arrays.named() if acc.arrays is not None else {}).items():
-            # An array of its own, and read-only: then it can be sent twice and copied once.
-            out = total if total.flags.writeable and total.flags.owndata else None
-            mean = np.asarray(np.divide(total, acc.weight, out=out, dtype=total.dtype))
-            means[key] = cast_back(mean, acc.arrays.dtypes[key])  # type: ignore[union-attr]
-            means[key].flags.writeable = False
         metrics: dict[str, MetricSum] = {}
         for key, value in acc.metrics.items():
             # A metric that only clients of weight zero reported has no mean.
@@ -162,7 +166,8 @@ class WeightedMean(Aggregator[WeightedSum]):
             metrics[key] = (
                 [v / weight for v in value] if isinstance(value, list) else value / weight
             )
-        arrays = ArrayRecord(means) if self.with_arrays else None
+        with np.errstate(over="ignore", invalid="ignore"):
+            arrays = ArrayRecord(self._means(acc)) if self.with_arrays else None
         return Mean(arrays, MetricRecord(metrics), acc.weight, acc.count)
 
     def pack(self, acc: WeightedSum) -> RecordDict:
@@ -195,6 +200,26 @@ class WeightedMean(Aggregator[WeightedSum]):
             count=int(metrics["totals"]["count"]),  # type: ignore[arg-type]
         )
 
+    def _means(self, acc: WeightedSum) -> dict[str, NDArray]:
+        """Divide the sums by the weight, in place where that can be."""
+        if acc.arrays is None:
+            return {}
+        means, sums, dtypes = {}, acc.arrays.named(), acc.arrays.dtypes
+        for key in self.shapes or sums:
+            total = sums[key]
+            # An array of its own, and read-only: then it can be sent twice and copied once.
+            out = total if total.flags.writeable and total.flags.owndata else None
+            mean = np.asarray(np.divide(total, acc.weight, out=out, dtype=total.dtype))
+            if self.require_finite and not all_finite([mean]):
+                raise AggregationError(
+                    "the replies' values are so large that their sum overflows",
+                    hint=f"make the weights {self.weighted_by!r} smaller, or train in float64",
+                    key=key,
+                )
+            means[key] = cast_back(mean, dtypes[key].newbyteorder("="))
+            means[key].flags.writeable = False
+        return means
+
     def _read(self, content: RecordDict) -> tuple[Arrays, MetricRecord]:
         """Return the arrays and the metrics of a reply that has the right records."""
         arrays: ArrayRecord | None = None
@@ -217,11 +242,7 @@ class WeightedMean(Aggregator[WeightedSum]):
     def _check_arrays(self, acc: WeightedSum, arrays: Arrays) -> None:
         """Reject what could not be added, before anything is."""
         shapes = {key: value.shape for key, value in arrays.items()}
-        expected = (
-            acc.arrays.shapes
-            if acc.arrays is not None
-            else {key: self.shapes.get(key, shape) for key, shape in shapes.items()}
-        )
+        expected = acc.arrays.shapes if acc.arrays is not None else (self.shapes or shapes)
         if shapes != expected:
             raise RejectedReply(
                 f"its arrays are not those of the model: {_difference(expected, shapes)}",
@@ -237,10 +258,12 @@ class WeightedMean(Aggregator[WeightedSum]):
 
     def _weight(self, metrics: MetricRecord) -> float:
         weight = metrics.get(self.weighted_by)
-        if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        if not isinstance(weight, int | float) or not (
+            WEIGHT_MIN <= weight <= WEIGHT_MAX or weight == 0
+        ):
             got = "it is missing" if weight is None else f"it is {weight!r}"
             raise RejectedReply(
-                f"its weight must be a finite number, at least zero, and {got}",
+                f"its weight must be zero or lie in [{WEIGHT_MIN:g}, {WEIGHT_MAX:g}], and {got}",
                 hint=f"reply with MetricRecord({{{self.weighted_by!r}: number of examples, ...}})",
                 key=self.weighted_by,
             )
@@ -256,28 +279,15 @@ def _difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     return f"{key!r} has shape {found[key]}, not {expected[key]}"
 
 
-def _check_lists(acc: WeightedSum, metrics: Mapping[str, Any]) -> None:
-    """Reject metrics whose lists do not have the lengths of those summed so far."""
-    for key, metric in metrics.items():
-        total = acc.metrics.get(key)
-        if total is not None and _length(total) != _length(metric):
-            raise RejectedReply(
-                f"its metric {key!r} does not have as many values as in the other replies",
-                hint="metrics that are lists must have the same length everywhere",
-                key=key,
-            )
-
-
-def _length(metric: object) -> int | None:
-    return len(metric) if isinstance(metric, list) else None
-
-
 def _add_metric(acc: WeightedSum, key: str, scaled: MetricSum, weight: float) -> None:
     total = acc.metrics.get(key)
-    if total is None:
-        acc.metrics[key] = scaled
-    elif isinstance(total, list) and isinstance(scaled, list):
-        acc.metrics[key] = [a + b for a, b in zip(total, scaled, strict=True)]
-    elif not isinstance(total, list) and not isinstance(scaled, list):
-        acc.metrics[key] = total + scaled
+    acc.metrics[key] = scaled if total is None else _plus(total, scaled)
     acc.metric_weights[key] = acc.metric_weights.get(key, 0.0) + weight
+
+
+def _plus(left: MetricSum, right: MetricSum) -> MetricSum:
+    if not isinstance(left, list) and not isinstance(right, list):
+        return left + right
+    if isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        return [a + b for a, b in zip(left, right, strict=True)]
+    return math.nan  # and NaN it stays, whatever is added: no order of merging changes the outcome

@@ -6,55 +6,85 @@ from typing import Any
 
 import numpy as np
 
+from umbel.base import ConfigError
 from umbel.records import ArrayRecord, MetricRecord, RecordDict
 from umbel.updates.transform import State
 
-_NUMBERS = "numbers"
+_ARRAYS, _NUMBERS = "arrays", "numbers"
 
 
 def pack_state(state: State) -> RecordDict:
-    """Return a state as records: one ``ArrayRecord`` a dictionary of arrays, and all numbers.
+    """Return a state as records: for each dictionary in it, one of its arrays, one of its numbers.
+
+    Raises
+    ------
+    RecordError
+        A value is neither an array nor a number nor a further state.
 
     Examples
     --------
     >>> state = {"0": {"m": {"w": np.ones(2)}}, "1": {"step": 3}}
     >>> packed = pack_state(state)
-    >>> sorted(packed), packed["numbers"]["1/step"]
-    (['0/m', 'numbers'], 3)
+    >>> list(packed), packed["numbers/1"]["step"]
+    (['arrays/0/m', 'numbers/1'], 3)
     >>> unpack_state(packed)["1"]
     {'step': 3}
     """
     records = RecordDict()
-    numbers: dict[str, int | float] = {}
 
     def visit(node: State, path: str) -> None:
-        for name, value in node.items():
-            where = f"{path}{name}"
-            if not isinstance(value, dict):
-                numbers[where] = value
-            elif value and all(isinstance(v, np.ndarray) for v in value.values()):
-                records[where] = ArrayRecord(value)
-            else:
-                visit(value, f"{where}/")
+        arrays = {name: value for name, value in node.items() if isinstance(value, np.ndarray)}
+        states = {name: value for name, value in node.items() if isinstance(value, dict)}
+        numbers = {n: v for n, v in node.items() if n not in arrays and n not in states}
+        if arrays or not node:
+            records[_ARRAYS + path] = ArrayRecord(arrays)
+        if numbers:
+            records[_NUMBERS + path] = MetricRecord(numbers)
+        for name, inner in states.items():
+            visit(inner, f"{path}/{name}")
 
     visit(state, "")
-    if numbers:
-        records[_NUMBERS] = MetricRecord(numbers)
     return records
 
 
 def unpack_state(records: RecordDict) -> State:
-    """Return the state that ``pack_state`` was given."""
+    """Return the state that ``pack_state`` was given, with arrays of its own.
+
+    Raises
+    ------
+    ConfigError
+        The records are not from ``pack_state``.
+    """
     state: State = {}
-    for path, record in records.array_records.items():
-        _put(state, path, record.views())
-    for path, number in records.metric_records.get(_NUMBERS, MetricRecord()).items():
-        _put(state, path, number)
+    for name, record in records.items():
+        kind, *path = name.split("/")
+        values: dict[str, Any]
+        if kind == _ARRAYS and isinstance(record, ArrayRecord):
+            values = {key: array.numpy() for key, array in record.items()}
+        elif kind == _NUMBERS and isinstance(record, MetricRecord):
+            values = dict(record)
+        else:
+            raise ConfigError(
+                f"the record {name!r} is no part of a state", hint="load what state_dict returned"
+            )
+        node = state
+        for part in path:
+            node = node.setdefault(part, {})
+        node.update(values)
     return state
 
 
-def _put(state: State, path: str, value: Any) -> None:
-    *parents, last = path.split("/")
-    for parent in parents:
-        state = state.setdefault(parent, {})
-    state[last] = value
+def same_layout(state: State, other: State) -> bool:
+    """Return whether two states hold the same names, whatever arrays are in them.
+
+    Examples
+    --------
+    >>> same_layout({"v": {"w": np.ones(2)}}, {"v": {}}), same_layout({"v": {}}, {"m": {}, "v": {}})
+    (True, False)
+    """
+
+    def names(node: State) -> dict[str, Any]:
+        inner = {k: v for k, v in node.items() if not isinstance(v, np.ndarray)}
+        return {k: names(v) if isinstance(v, dict) else None for k, v in inner.items()}
+
+    return names(state) == names(other)

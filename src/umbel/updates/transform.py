@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from umbel.updates.arrays import Arrays, sum_dtype
+from umbel.updates.arrays import Arrays, NDArray, sum_dtype
 
 State = dict[str, Any]
-"""Named arrays, numbers, or further states."""
+"""Arrays, numbers and further states by name; a name holds no slash unless it is an array's."""
 
 
 class Transform(NamedTuple):
@@ -59,21 +59,37 @@ def chain(*transforms: Transform) -> Transform:
 
 
 def scale(factor: float) -> Transform:
-    """Return the transform that multiplies by ``factor``."""
+    """Return the transform that multiplies by ``factor``.
+
+    Examples
+    --------
+    >>> scale(0.5).apply({"w": np.array([4.0, 6.0])}, {})[0]["w"].tolist()
+    [2.0, 3.0]
+    """
 
     def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
-        return {key: value * factor for key, value in update.items()}, state
+        return _each(lambda value: value * factor, update), state
 
     return Transform(lambda arrays: {}, apply)
 
 
 def scale_by_schedule(factor: Callable[[int], float]) -> Transform:
-    """Return the transform that multiplies by ``factor(step)``, with steps counted from 1."""
+    """Return the transform that multiplies by ``factor(step)``, with steps counted from 1.
+
+    Examples
+    --------
+    >>> decayed = scale_by_schedule(lambda step: 1 / step)
+    >>> state = decayed.init({})
+    >>> for _ in range(2):
+    ...     update, state = decayed.apply({"w": np.array([4.0])}, state)
+    >>> update["w"].tolist(), state
+    ([2.0], {'step': 2})
+    """
 
     def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
         step = state["step"] + 1
         by = factor(step)
-        return {key: value * by for key, value in update.items()}, {"step": step}
+        return _each(lambda value: value * by, update), {"step": step}
 
     return Transform(lambda arrays: {"step": 0}, apply)
 
@@ -82,10 +98,18 @@ def momentum(decay: float) -> Transform:
     """Return heavy-ball momentum: ``v = decay * v + update``, and ``v`` is the step.
 
     Hsu et al. 2019, arXiv:1909.06335.
+
+    Examples
+    --------
+    >>> heavy = momentum(0.5)
+    >>> update = {"w": np.array([1.0])}
+    >>> first, state = heavy.apply(update, heavy.init(update))
+    >>> heavy.apply(update, state)[0]["w"].tolist()
+    [1.5]
     """
 
     def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
-        velocity = {key: decay * state["v"][key] + value for key, value in update.items()}
+        velocity = _each(lambda u, v: decay * v + u, update, state["v"])
         return velocity, {"v": velocity}
 
     return Transform(lambda arrays: {"v": zeros(arrays)}, apply)
@@ -94,18 +118,25 @@ def momentum(decay: float) -> Transform:
 def scale_by_adam(beta_1: float, beta_2: float, tau: float) -> Transform:
     """Return Adam's direction ``m / (sqrt(v) + tau)``, without correction of the bias.
 
-    ``m = beta_1 m + (1 - beta_1) u`` and ``v = beta_2 v + (1 - beta_2) u^2`` for the update ``u``:
-    Reddi et al. 2021, arXiv:2003.00295, algorithm 2.
+    ``m = beta_1 m + (1 - beta_1) u`` and ``v = beta_2 v + (1 - beta_2) |u|^2`` for the update
+    ``u``, both from zero: Reddi et al. 2021, arXiv:2003.00295, algorithm 2.
+
+    Examples
+    --------
+    >>> adam = scale_by_adam(beta_1=0.5, beta_2=0.75, tau=1.0)
+    >>> update = {"w": np.array([2.0])}
+    >>> adam.apply(update, adam.init(update))[0]["w"].tolist()
+    [0.5]
     """
 
     def init(arrays: Arrays) -> State:
-        return {"m": zeros(arrays), "v": zeros(arrays)}
+        moments = zeros(arrays)
+        return {"m": moments, "v": {key: zero.real for key, zero in moments.items()}}
 
     def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
-        m = {k: beta_1 * state["m"][k] + (1 - beta_1) * u for k, u in update.items()}
-        v = {k: beta_2 * state["v"][k] + (1 - beta_2) * np.square(u) for k, u in update.items()}
-        step = {key: m[key] / (np.sqrt(v[key]) + tau) for key in update}
-        return step, {"m": m, "v": v}
+        m = _each(lambda u, m: beta_1 * m + (1 - beta_1) * u, update, state["m"])
+        v = _each(lambda v, u: beta_2 * v + (1 - beta_2) * _squared(u), state["v"], update)
+        return _each(lambda m, v: m / (np.sqrt(v) + tau), m, v), {"m": m, "v": v}
 
     return Transform(init, apply)
 
@@ -126,7 +157,7 @@ def clip_by_global_norm(max_norm: float) -> Transform:
         norm = global_norm(update)
         if not norm > max_norm:
             return update, state
-        return {key: value * (max_norm / norm) for key, value in update.items()}, state
+        return _each(lambda value: value * (max_norm / norm), update), state
 
     return Transform(lambda arrays: {}, apply)
 
@@ -141,11 +172,31 @@ def global_norm(arrays: Arrays) -> float:
     """
     total = 0.0
     for value in arrays.values():
-        wide = value.astype(np.float64, copy=False).reshape(-1)
+        if value.dtype.kind == "c":
+            wide = value.astype(np.complex128).reshape(-1).view(np.float64)
+        else:
+            wide = value.astype(np.float64, copy=False).reshape(-1)
         total += float(np.dot(wide, wide))
     return float(np.sqrt(total))
 
 
-def zeros(arrays: Arrays) -> dict[str, Any]:
+def zeros(arrays: Arrays) -> dict[str, NDArray]:
     """Return zeros of the same shapes, in the types that their sums are kept in."""
     return {key: np.zeros(a.shape, sum_dtype(a.dtype)) for key, a in arrays.items()}
+
+
+def _each(function: Callable[..., Any], first: Arrays, *others: Arrays) -> dict[str, NDArray]:
+    """Return what ``function`` gives for the arrays of each key, in the types of the first ones.
+
+    A calculation with 0-d arrays gives NumPy scalars, and these had no place in a state.
+    """
+    return {
+        key: np.asarray(function(value, *(other[key] for other in others)), value.dtype)
+        for key, value in first.items()
+    }
+
+
+def _squared(value: NDArray) -> NDArray:
+    if value.dtype.kind == "c":
+        return np.asarray(np.square(value.real) + np.square(value.imag))
+    return np.asarray(np.square(value))

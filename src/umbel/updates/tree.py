@@ -141,8 +141,11 @@ class PartialSums(Generic[Acc]):
 
     def complete(self) -> bool:
         """Whether every member has been put."""
-        return (0, self._tree.cohort) in self._held
+        return not self._tree.cohort or (0, self._tree.cohort) in self._held
 
     def total(self) -> Acc | None:
-        """Return the sum over all members; ``None`` when no reply was in it."""
-        return self._held[0, self._tree.cohort]
+        """Return the sum over all members; ``None`` when no reply was in it.
+
+        Every member must have been put.
+        """
+        return self._held[0, self._tree.cohort] if self._tree.cohort else None
