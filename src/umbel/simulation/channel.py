@@ -16,6 +16,7 @@ from umbel.base import StateError
 
 _HEADER = struct.Struct("<QI")
 _FDS_A_MESSAGE = 200  # the kernel takes 253
+_CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS lacks it
 
 
 class Closed(Exception):
@@ -81,7 +82,7 @@ class Channel:
             body = self._exactly(size)
             fds: list[int] = []
             while len(fds) < count:
-                mark, part, flags, _ = socket.recv_fds(self.sock, 1, _FDS_A_MESSAGE)
+                mark, part, flags, _ = socket.recv_fds(self.sock, 1, _FDS_A_MESSAGE, _CLOEXEC)
                 if not mark:
                     raise Closed
                 fds += part

@@ -21,6 +21,7 @@ BATCH_MAX_S = 0.008
 """Batches take about so long: long enough to hide the dispatch, short enough to share the work."""
 
 _LOST_IN_A_ROW_MAX = 3
+"""Times the number of workers: they all die when the process they came from does."""
 
 
 class Dispatcher:
@@ -180,12 +181,14 @@ class Dispatcher:
         job, positions, uncommitted = state.job, state.positions, state.uncommitted
         state.reset()
         crashed = Error(ErrorCode.CLIENT_APP_CRASHED, event.reason, kind=event.kind)
+        wanted = event.worker in self._ending
         error = self._ending.pop(event.worker, crashed)
         if job is not None:
             for position in event.suspects:
                 self._fail(job, position, error)
-        self._lost_in_a_row = 0 if event.suspects else self._lost_in_a_row + 1
-        if self._lost_in_a_row > _LOST_IN_A_ROW_MAX:
+        if job is not None and not wanted:
+            self._lost_in_a_row = 0 if event.suspects else self._lost_in_a_row + 1
+        if self._lost_in_a_row > _LOST_IN_A_ROW_MAX * len(self._workers):
             raise NodeLost(
                 f"workers end before they run a client: {event.reason}",
                 hint="see what they printed; the machine may be out of memory",

@@ -98,8 +98,7 @@ class SimulationGrid(Grid):
         job = self._open_job(messages, aggregator, timeout)
         try:
             self._dispatcher.finish(job)
-            total = job.total()
-            value = None if total is None else aggregator.finish(total)
+            value = _outcome(job, aggregator)
         finally:
             self._dispatcher.release(job)
         failures = [(job.tasks[p].node_id, error) for p, error in sorted(job.errors.items())]
@@ -166,3 +165,9 @@ class SimulationGrid(Grid):
             # A message that was given up at the deadline has an error, but no reply.
             if reply is not None and position not in job.given_up:
                 yield reply
+
+
+def _outcome(job: Job, aggregator: Aggregator[Any]) -> Any:
+    # No sum is held any more once this has returned, so that its memory can be used again.
+    total = job.total()
+    return None if total is None else aggregator.finish(total)

@@ -114,8 +114,9 @@ class Job:
                 self.sums.put((position, position + 1), None)
 
     def total(self) -> Any:
-        """Return the sum over the cohort; ``None`` when no reply was usable."""
-        acc = self.sums.total() if self.sums is not None and self.cohort else None
+        """Give the sum over the cohort away; ``None`` when no reply was usable."""
+        sums, self.sums = self.sums, None
+        acc = sums.total() if sums is not None and self.cohort else None
         return None if acc is None or self.merger is None else self.merger.total(acc)
 
     def take(self, worker: int, count: int, busy: set[int]) -> list[int]:

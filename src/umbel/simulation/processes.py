@@ -9,10 +9,11 @@ import selectors
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from umbel.base import AppLoadError, NodeLost, environment
 from umbel.simulation.channel import Channel, Closed
@@ -32,6 +33,7 @@ from umbel.simulation.threads import ENVIRONMENT
 _START = "import sys; from umbel.simulation.template import main; sys.exit(main(int(sys.argv[1])))"
 _GOODBYE_S = 0.5
 _LOAD_S = 600.0
+_ORPHANED = "SIGKILL", "its process and the one it came from were ended"
 
 
 class Template:
@@ -61,7 +63,7 @@ class Template:
             start_new_session=True,  # Ctrl-C in the terminal is for the engine alone
         )
         theirs.close()
-        self._ready = False
+        self._ready = self.ended = False
         path = [entry or os.getcwd() for entry in sys.path]
         with contextlib.suppress(Closed):  # what ended it is told by `wait_ready`
             self.channel.send((tuple(self._spec), path))
@@ -103,22 +105,30 @@ class Template:
         self.channel.send(("become",), fds)
         return self.process.pid
 
-    def reap(self, pid: int) -> int:
-        """End a worker, if it has not ended; return its exit code, negative for a signal."""
+    def reap(self, pid: int) -> int | None:
+        """End a worker, if it has not ended; return its exit code, negative for a signal.
+
+        It is ``None`` for the worker of an earlier process, and once this one has ended itself.
+        """
         if not self._plan.fork:
             self.process.kill()
             return self.process.wait()
-        self.channel.send(("reap", pid))
-        return int(self.channel.receive()[0])
+        try:
+            self.channel.send(("reap", pid))
+            code: int | None = self.channel.receive()[0]
+        except Closed:
+            self.ended = True
+            return None
+        return code
 
     def close(self) -> None:
-        """End the process and all that it forked."""
+        """End the process and all that it and its workers started."""
         self.channel.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_GOODBYE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 @dataclass
@@ -129,8 +139,8 @@ class Handle:
     ----------
     holds, asked : set, list of int
         The blobs that it maps, and those that it was asked to let go of.
-    spent : list of int
-        Its segments whose partial sums were read, so that it can use them again.
+    spent : list of (int, bool)
+        Its segments whose partial sums were read, and whether it can use them again.
     """
 
     template: Template
@@ -140,7 +150,7 @@ class Handle:
     busy: bool = False
     holds: set[int] = field(default_factory=set)
     asked: list[int] = field(default_factory=list)
-    spent: list[int] = field(default_factory=list)
+    spent: list[tuple[int, bool]] = field(default_factory=list)
 
 
 @dataclass
@@ -155,6 +165,18 @@ class Blob:
     small: bytes = b""
     retired: bool = False
     kept_by_client: bool = False
+
+
+class Loan(NamedTuple):
+    """A partial sum in a segment of a worker, which the worker may write again once it is read."""
+
+    worker: int
+    number: int
+    mapped: weakref.ref[mmap.mmap] | None
+
+    def is_read(self) -> bool:
+        """Whether nothing refers to the memory: an aggregator may have handed it on as it is."""
+        return self.mapped is None or self.mapped() is None
 
 
 class ProcessExecutor(Executor):
@@ -177,7 +199,7 @@ class ProcessExecutor(Executor):
         self._blobs: dict[int, Blob] = {}
         self._pool = SegmentPool()
         self._selector = selectors.DefaultSelector()
-        self._borrowed: dict[int, list[tuple[int, int]]] = {}
+        self._borrowed: dict[int, list[Loan]] = {}
 
     def launch(self) -> None:
         raise_open_files_limit()  # every array that is sent or received holds a descriptor
@@ -246,8 +268,8 @@ class ProcessExecutor(Executor):
 
     def finish(self, job: int) -> None:
         # Its partial sums have been read: their memory can be written again.
-        for worker, number in self._borrowed.pop(job, []):
-            self._handles[worker].spent.append(number)
+        for loan in self._borrowed.pop(job, []):
+            self._handles[loan.worker].spent.append((loan.number, loan.is_read()))
 
     def close(self) -> None:
         for handle in self._handles:
@@ -292,10 +314,12 @@ class ProcessExecutor(Executor):
         report = Report(*value)
         waiting = iter(fds)
         report.replies = [(key, _open(body, waiting)) for key, body in report.replies]
-        for _, body in report.partials:
-            if isinstance(body, tuple):
-                self._borrowed.setdefault(report.job, []).append((worker, body[1]))
-        report.partials = [(span, _open(body, waiting)) for span, body in report.partials]
+        opened = [(span, _open(body, waiting)) for span, body in report.partials]
+        for (_, sent), (_, body) in zip(report.partials, opened, strict=True):
+            if isinstance(sent, tuple) and isinstance(body, memoryview):
+                mapped = weakref.ref(body.obj) if isinstance(body.obj, mmap.mmap) else None
+                self._borrowed.setdefault(report.job, []).append(Loan(worker, sent[1], mapped))
+        report.partials = opened
         for blob in handle.asked:
             handle.holds.discard(blob)
             self._blobs[blob].kept_by_client |= blob not in report.released
@@ -321,12 +345,10 @@ class ProcessExecutor(Executor):
         self._selector.unregister(old.channel)
         old.channel.close()
         template = old.template
+        code = template.reap(old.pid)
+        kind, reason = exit_text(code) if code is not None else _ORPHANED
         try:
-            kind, reason = exit_text(template.reap(old.pid))
-        except Closed:
-            kind, reason = "SIGKILL", "its process and the one it came from were ended"
-        try:
-            if not self._plans[worker].fork or template.process.poll() is not None:
+            if not self._plans[worker].fork or template.ended:
                 template.close()
                 template.launch()
             self._handles[worker] = self._new_handle(template)
@@ -335,7 +357,9 @@ class ProcessExecutor(Executor):
                 "a worker died and no other could be started in its place", worker=worker
             ) from error
         for work in self._borrowed.values():
-            work[:] = [(owner, number) for owner, number in work if owner != worker]
+            work[:] = [loan for loan in work if loan.worker != worker]
+        for blob in list(self._blobs):
+            self._reuse(blob)
         self._watch(worker)
         return Lost(worker, (position,) if position >= 0 else (), kind, reason)
 

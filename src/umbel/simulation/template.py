@@ -16,6 +16,7 @@ import socket
 import struct
 import sys
 import traceback
+import weakref
 from typing import Any, NoReturn
 
 from umbel.base import SYSTEM_CLOCK, UmbelError
@@ -80,14 +81,20 @@ def _serve_engine(channel: Channel, app: ClientApp, spec: AppSpec) -> int:
                 channel.send(pid)
             elif order == "reap":
                 (pid,) = arguments
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                channel.send(_reap(pid) if pid in children else None)
                 children.discard(pid)
-                channel.send(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     except Closed:
-        # The engine is gone, however it went: nobody needs the workers.
+        # The engine is gone, however it went: nobody needs the workers, nor what they started.
         _see_off(children)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
         return 0
+
+
+def _reap(pid: int) -> int:
+    """End a worker, if it has not ended, and return its exit code."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _see_off(children: set[int]) -> None:
@@ -126,9 +133,12 @@ def _work(app: ClientApp, spec: AppSpec, socket_fd: int, progress_fd: int) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the engine, which ends us
     set_threads(spec.threads)
     _keep_memory()
+    channel = Channel(socket.socket(fileno=socket_fd))
+    # What a client forks must not keep the channel open: the engine would not see this one die.
+    os.register_at_fork(after_in_child=channel.close)
     status = 1
     try:
-        WorkerProcess(Channel(socket.socket(fileno=socket_fd)), app, spec, progress_fd).serve()
+        WorkerProcess(channel, app, spec, progress_fd).serve()
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -155,7 +165,10 @@ class WorkerProcess:
         while True:
             try:
                 value, fds = self._channel.receive()
-                self._channel.send(*self._run(value, fds))
+                answer = self._run(value, fds)
+                # What clients print is seen now, and not lost if the worker is killed.
+                sys.stdout.flush()
+                self._channel.send(*answer)
             except Closed:
                 return
 
@@ -169,8 +182,11 @@ class WorkerProcess:
             blob: sent if isinstance(sent, bytes) else (blob, next(waiting), sent)
             for blob, sent in batch.blobs.items()
         }
-        for number in spent:
-            self._pool.give_back(self._lent.pop(number))
+        for number, usable in spent:
+            if usable:
+                self._pool.give_back(self._lent.pop(number))
+            else:
+                self._lent.pop(number).close()
         released = self._release(batch)
         report = self._worker.run(batch)
         report.released = released
@@ -180,14 +196,10 @@ class WorkerProcess:
         self._worker.forget(batch.forget_blobs, batch.forget_contents)
         released = []
         for blob in batch.forget_blobs:
-            mapped = self._maps.pop(blob, None)
-            try:
-                if mapped is not None:
-                    mapped.close()
+            # Not closed but let go: a client may hold a view, and its memory must stay as it is.
+            # (NumPy's arrays refer to a mapping without telling it, so closing would succeed.)
+            if blob not in self._maps or weakref.ref(self._maps.pop(blob))() is None:
                 released.append(blob)
-            except BufferError:
-                # A client still holds a view of these arrays: their memory must stay as it is.
-                pass
         return released
 
     def _pack(self, report: Report) -> tuple[Any, list[int]]:
