@@ -17,9 +17,7 @@ MODES = ["random", "deterministic", "first-deterministic"]
     num_classes=st.integers(1, 15),
     seed=st.integers(0, 99),
 )
-def test_each_client_has_so_many_classes_and_no_class_is_lost(
-    mode, parts, each, num_classes, seed
-):
+def test_each_client_has_so_many_classes_and_no_class_is_lost(mode, parts, each, num_classes, seed):
     assume(each <= num_classes <= parts * each)
     labels = np.repeat(np.arange(num_classes), 12)
     partitions = pathological(labels, parts, each, class_assignment_mode=mode, seed=seed)
@@ -41,9 +39,7 @@ def classes_of(partitions, labels):
 def test_deterministic_is_a_window_that_starts_at_the_id():
     labels = np.repeat(np.array(["a", "b", "c", "d"]), 10)
     for seed in (1, 2):
-        partitions = pathological(
-            labels, 5, 3, class_assignment_mode="deterministic", seed=seed
-        )
+        partitions = pathological(labels, 5, 3, class_assignment_mode="deterministic", seed=seed)
         assert classes_of(partitions, labels) == [
             ["a", "b", "c"], ["b", "c", "d"], ["a", "c", "d"], ["a", "b", "d"], ["a", "b", "c"],
         ]  # fmt: skip

@@ -30,6 +30,7 @@ from umbel.base.limits import (
     TENSORS_MAX_COUNT,
 )
 from umbel.base.loading import load_object
+from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
 from umbel.base.seeds import Seeds, preserved_globals
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "TENSORS_MAX_COUNT",
     "AggregationError",
     "AppLoadError",
+    "AppProject",
     "Clock",
     "ConfigError",
     "Lifespan",
@@ -55,7 +57,10 @@ __all__ = [
     "RejectedReply",
     "ReplyTimeout",
     "RoundError",
+    "Scalar",
     "Seeds",
+    "Setting",
+    "SimulationDefaults",
     "StateError",
     "SystemClock",
     "UmbelError",

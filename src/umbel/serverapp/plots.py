@@ -11,10 +11,11 @@ from umbel.base import MissingDependency, RecordError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LABELS = {
-    "train": "training, mean of clients",
-    "evaluate": "evaluation, mean of clients",
-    "server": "evaluation on the server",
+# A phase has one colour in all panels.
+_LINES = {
+    "train": {"label": "training, mean of clients", "color": "C0"},
+    "evaluate": {"label": "evaluation, mean of clients", "color": "C1"},
+    "server": {"label": "evaluation on the server", "color": "C2"},
 }
 
 
@@ -58,7 +59,8 @@ def plot_metrics(
     for axis, (metric, phases) in zip(axes, panels.items(), strict=False):
         for phase, points in phases.items():
             points.sort()
-            axis.plot(*zip(*points, strict=True), marker=".", label=_LABELS.get(phase, phase))
+            line = _LINES.get(phase, {"label": phase})
+            axis.plot(*zip(*points, strict=True), marker=".", **line)
         axis.set(title=metric, xlabel="round", ylabel=metric)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)

@@ -29,6 +29,7 @@ class Channel:
     >>> left.send(("hello", 1))
     >>> right.receive()
     (('hello', 1), [])
+    >>> left.close(); right.close()
     """
 
     def __init__(self, sock: socket.socket) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
+
 from umbel.base import SYSTEM_CLOCK, NodeLost, StateError
 from umbel.records import Error, ErrorCode, Message, decode
 from umbel.serverapp import Run, no_reply
 from umbel.simulation.executor import Done, Executor, Lost
 from umbel.simulation.job import Job, WorkerState
+from umbel.simulation.merger import Merger
 from umbel.simulation.publisher import Publisher
 from umbel.simulation.states import StateStore
 from umbel.simulation.tasks import Batch, Report, Task
+from umbel.updates import Aggregator
 
-BATCH_S = 0.004
-"""Batches are made this long: short enough to share the work, long enough to hide the dispatch."""
+BATCH_MIN_S = 0.001
+BATCH_MAX_S = 0.008
+"""Batches take about so long: long enough to hide the dispatch, short enough to share the work."""
 
 _LOST_IN_A_ROW_MAX = 3
 
@@ -47,6 +52,10 @@ class Dispatcher:
     def workers(self) -> int:
         """How many workers there are."""
         return len(self._workers)
+
+    def merger(self, aggregator: Aggregator[Any]) -> Merger:
+        """Return what merges the partial sums of a job."""
+        return self._executor.merger(aggregator)
 
     def begin(self, job: Job) -> None:
         """Take a job on; workers that are idle start at once."""
@@ -83,37 +92,39 @@ class Dispatcher:
 
     def _assign(self) -> None:
         busy = {
-            job.tasks[block].node_id
+            job.tasks[position].node_id
             for state in self._workers
             if (job := state.job) is not None and job.sums is None
-            for block in state.blocks
+            for position in state.positions
         }
         for worker, state in enumerate(self._workers):
             if state.job is not None:
                 continue
             for job in self.jobs:
-                blocks = job.take(worker, self._batch_size(job), busy)
-                if blocks or (state.uncommitted.get(job.number) and not job.remaining()):
-                    self._submit(worker, state, job, blocks)
+                positions = job.take(worker, self._batch_size(job), busy)
+                if positions or (state.uncommitted.get(job.number) and not job.remaining()):
+                    self._submit(worker, state, job, positions)
                     break
 
     def _batch_size(self, job: Job) -> int:
         task_s = self._task_s.get(job.kind)
         if task_s is None:
             return 1
+        # Large batches first and small ones last, so that all workers finish at the same time.
         share = math.ceil(job.remaining() / (2 * len(self._workers)))
-        return max(1, min(share, int(BATCH_S / (task_s * job.block_size))))
+        least, most = int(BATCH_MIN_S / task_s), int(BATCH_MAX_S / task_s)
+        return max(1, min(most, max(least, share)))
 
-    def _submit(self, worker: int, state: WorkerState, job: Job, blocks: list[int]) -> None:
+    def _submit(self, worker: int, state: WorkerState, job: Job, positions: list[int]) -> None:
         batch = Batch(
             job.number,
             job.cohort,
-            [(b, [self._with_state(job.tasks[p]) for p in job.open(b)]) for b in blocks],
+            [self._with_state(job.tasks[p]) for p in job.open(positions)],
             job.pickled,
             commit=not job.remaining(),
         )
         self.publisher.equip(batch, state)
-        state.job, state.blocks = job, blocks
+        state.job, state.positions = job, positions
         self._executor.submit(worker, batch)
 
     def _with_state(self, task: Task) -> Task:
@@ -122,12 +133,12 @@ class Dispatcher:
 
     def _take_report(self, worker: int, report: Report) -> None:
         state = self._workers[worker]
-        job, blocks = state.job, state.blocks
+        job, positions = state.job, state.positions
         if job is None:
             raise StateError("a worker reported without having been given work", worker=worker)
-        state.job, state.blocks = None, []
+        state.job, state.positions = None, []
         self._lost_in_a_row = 0
-        tasks = sum(len(job.open(block)) for block in blocks)
+        tasks = len(job.open(positions))
         if tasks:
             latest = report.elapsed_s / tasks + 1e-9
             known = self._task_s.get(job.kind, latest)
@@ -139,18 +150,18 @@ class Dispatcher:
             job.settle(position, Message(content, reply_to=job.messages[position]))
         if job.sums is not None:
             job.settled += tasks - len(report.errors)
-            state.uncommitted.setdefault(job.number, []).extend(blocks)
+            state.uncommitted.setdefault(job.number, []).extend(positions)
             if report.committed:
                 del state.uncommitted[job.number]
-            for span, body in report.partials:
-                job.put(span, None if body is None else self._executor.read(body))
+            for span, payload in report.partials:
+                job.put(span, payload)
         for position, (code, reason, kind, trace) in report.errors:
             self._fail(job, position, Error(code, reason, kind=kind, traceback=trace))
         self._run.progress(job.settled, job.cohort, len(job.errors))
 
     def _take_loss(self, event: Lost) -> None:
         state = self._workers[event.worker]
-        job, blocks, uncommitted = state.job, state.blocks, state.uncommitted
+        job, positions, uncommitted = state.job, state.positions, state.uncommitted
         state.reset()
         crashed = Error(ErrorCode.CLIENT_APP_CRASHED, event.reason, kind=event.kind)
         error = self._ending.pop(event.worker, crashed)
@@ -166,13 +177,14 @@ class Dispatcher:
         for other in self.jobs:
             folded = uncommitted.get(other.number, [])
             # Their sums died with the worker: the same clients run again, to the same bits.
-            other.settled -= sum(len(other.open(block)) for block in folded)
-            lost = folded + blocks if other is job else folded
+            other.settled -= len(other.open(folded))
+            lost = folded + positions if other is job else folded
+            again = other.open(lost)
+            other.put_nothing([p for p in lost if p in other.errors])
             if other.expired:
-                for block in lost:
-                    self._give_up(other, block)
+                self._give_up(other, again)
             else:
-                other.schedule.give_back(lost)
+                other.schedule.give_back(again)
         if job is not None:
             self._run.progress(job.settled, job.cohort, len(job.errors))
 
@@ -180,12 +192,11 @@ class Dispatcher:
         job.settle(position, Message(error, reply_to=job.messages[position]), error)
         self._run.fail(job.tasks[position].node_id, error, job.tasks[position].message_type)
 
-    def _give_up(self, job: Job, block: int) -> None:
-        for position in job.open(block):
+    def _give_up(self, job: Job, positions: list[int]) -> None:
+        for position in job.open(positions):
             job.given_up.add(position)
             self._fail(job, position, no_reply(job.timeout))
-        if job.sums is not None:
-            job.sums.put((block, block + 1), None)
+        job.put_nothing(positions)
 
     def _alarms(self, now: float) -> list[float]:
         """Return the times at which something becomes overdue."""
@@ -213,8 +224,7 @@ class Dispatcher:
 
     def _expire(self, job: Job) -> None:
         job.expired = True
-        for block in job.drop():
-            self._give_up(job, block)
+        self._give_up(job, job.drop())
         for worker, state in enumerate(self._workers):
             if state.job is job and self._executor.can_kill:
                 waited = no_reply(job.timeout)

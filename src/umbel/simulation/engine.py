@@ -125,7 +125,8 @@ class SimulationGrid(Grid):
         ]
         deadline = None if timeout is None else SYSTEM_CLOCK.monotonic() + timeout
         workers = self._dispatcher.workers
-        job = Job(number, messages, tasks, workers, aggregator, timeout, deadline)
+        merger = None if aggregator is None else self._dispatcher.merger(aggregator)
+        job = Job(number, messages, tasks, workers, merger, timeout, deadline)
         self._dispatcher.begin(job)
         return job
 

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
+from umbel.simulation.merger import Merger
 from umbel.simulation.tasks import Batch, Buffers, Bytes, Report
+from umbel.updates import Aggregator
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Executor(ABC):
     workers: int
     can_kill: bool = True
 
-    def launch(self) -> None:
+    def launch(self) -> None:  # noqa: B027 - not every backend has something to do
         """Begin to bring the workers up, without waiting for them."""
 
     @abstractmethod
@@ -98,7 +100,7 @@ class Executor(ABC):
     def close(self) -> None:
         """End all workers and free everything."""
 
-    def finish(self, job: int) -> None:
+    def finish(self, job: int) -> None:  # noqa: B027 - not every backend has something to do
         """Hear that the partial sums of a job have been read."""
 
     def running(self, worker: int) -> Running | None:
@@ -108,6 +110,10 @@ class Executor(ABC):
     def read(self, payload: Any) -> Bytes:
         """Return the bytes of a payload out of a report."""
         return payload if isinstance(payload, bytes | memoryview) else join(payload)
+
+    def merger(self, aggregator: Aggregator[Any]) -> Merger:
+        """Return what merges the partial sums of a job."""
+        return Merger(aggregator, self.read)
 
 
 def join(buffers: Buffers) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from umbel.base import preserved_globals
@@ -10,7 +9,7 @@ from umbel.clientapp import ClientApp
 from umbel.simulation.executor import Done, Executor, Lost, join
 from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes
 from umbel.simulation.threads import limited_threads
-from umbel.simulation.worker import Worker
+from umbel.simulation.worker import Worker, checked_app, load_app
 
 
 class InProcessExecutor(Executor):
@@ -19,15 +18,17 @@ class InProcessExecutor(Executor):
     workers = 1
     can_kill = False
 
-    def __init__(self, spec: AppSpec, load: Callable[[], ClientApp]) -> None:
+    def __init__(self, spec: AppSpec, app: ClientApp | None) -> None:
         self._spec = spec
-        self._load = load
+        self._app = app
         self._blobs: dict[int, bytes] = {}
         self._batch: Batch | None = None
         self._worker: Worker | None = None
 
     def start(self) -> None:
-        self._worker = Worker(self._load(), self._spec, open_blob=lambda shipped: shipped)
+        # An app that is an object is used as it is, so that a debugger sees the user's own.
+        app = load_app(self._spec) if self._app is None else checked_app(self._app, self._spec)
+        self._worker = Worker(app, self._spec, open_blob=lambda shipped: shipped)
 
     def publish(self, blob: int, buffers: Buffers) -> None:
         # A copy, so that what clients see is what was sent, whatever the app changes meanwhile.

@@ -9,16 +9,17 @@ from typing import Any
 import cloudpickle
 
 from umbel.base import StateError
-from umbel.records import Error, Message, decode
+from umbel.records import Error, Message
+from umbel.simulation.merger import Merger
 from umbel.simulation.schedule import Schedule
-from umbel.simulation.tasks import Bytes, Task
-from umbel.updates import Aggregator, PartialSums, Span, block_count, block_size
+from umbel.simulation.tasks import Task
+from umbel.updates import PartialSums, Span
 
 
 class Job:
     """Messages that were sent together.
 
-    With an aggregator the replies are folded in the fixed blocks of the cohort; without one they
+    With a merger the replies are folded along the cohort's fixed tree; without one they
     are collected, in order.
 
     Attributes
@@ -43,7 +44,7 @@ class Job:
         messages: list[Message],
         tasks: list[Task],
         workers: int,
-        aggregator: Aggregator[Any] | None,
+        merger: Merger | None,
         timeout: float | None,
         deadline_s: float | None,
     ) -> None:
@@ -57,17 +58,13 @@ class Job:
         self.settled = 0
         self.errors: dict[int, Error] = {}
         self.replies: list[Message | None] = [None] * len(messages)
-        self.aggregator = aggregator
+        self.merger = merger
         self.pickled: bytes | None = None
         self.sums: PartialSums[Any] | None = None
-        self.block_size = 1
-        blocks = len(messages)
-        if aggregator is not None:
-            self.pickled = cloudpickle.dumps(aggregator)
-            self.block_size = block_size(len(messages))
-            blocks = block_count(len(messages))
-            self.sums = PartialSums(blocks, aggregator.merge)
-        self.schedule = Schedule(blocks, workers, in_order=aggregator is None)
+        if merger is not None:
+            self.pickled = cloudpickle.dumps(merger.aggregator)
+            self.sums = PartialSums(len(messages), merger.merge)
+        self.schedule = Schedule(len(messages), workers, in_order=merger is None)
         self._waiting: deque[int] = deque()
 
     @property
@@ -87,10 +84,8 @@ class Job:
         """What its messages ask for; clients of one kind take about the same time."""
         return self.tasks[0].message_type if self.tasks else ""
 
-    def open(self, block: int) -> list[int]:
-        """Return the positions of a block that have not failed or been answered."""
-        start = block * self.block_size
-        positions = range(start, min(self.cohort, start + self.block_size))
+    def open(self, positions: list[int]) -> list[int]:
+        """Return those positions that have not failed or been answered."""
         return [p for p in positions if p not in self.errors and self.replies[p] is None]
 
     def settle(self, position: int, reply: Message, error: Error | None = None) -> None:
@@ -101,41 +96,48 @@ class Job:
         if self.sums is None:
             self.replies[position] = reply
 
-    def put(self, span: Span, body: Bytes | None) -> None:
-        """Take a partial sum from a worker."""
-        if self.sums is None or self.aggregator is None:
+    def put(self, span: Span, payload: Any) -> None:
+        """Take a partial sum from a worker; ``None`` is one of no replies."""
+        if self.sums is None or self.merger is None:
             raise StateError("a partial sum came to a job that does not fold", job=self.number)
-        self.sums.put(span, None if body is None else self.aggregator.unpack(decode(body)))
+        self.sums.put(span, None if payload is None else self.merger.take(payload))
+
+    def put_nothing(self, positions: list[int]) -> None:
+        """Take it that these messages add nothing to the sum."""
+        if self.sums is not None:
+            for position in positions:
+                self.sums.put((position, position + 1), None)
 
     def total(self) -> Any:
         """Return the sum over the cohort; ``None`` when no reply was usable."""
-        return self.sums.total() if self.sums is not None and self.cohort else None
+        acc = self.sums.total() if self.sums is not None and self.cohort else None
+        return None if acc is None or self.merger is None else self.merger.total(acc)
 
     def take(self, worker: int, count: int, busy: set[int]) -> list[int]:
-        """Return blocks for a worker, none of whose nodes is busy elsewhere."""
+        """Return positions for a worker, none of whose nodes is busy elsewhere."""
         if self.sums is not None:
             return self.schedule.take(worker, count)
         taken: list[int] = []
         put_aside: list[int] = []
         while len(taken) < count:
-            block = self._next(worker)
-            if block is None:
+            position = self._next(worker)
+            if position is None:
                 break
-            node = self.tasks[block].node_id
+            node = self.tasks[position].node_id
             if node in busy:
-                put_aside.append(block)
+                put_aside.append(position)
             else:
                 busy.add(node)
-                taken.append(block)
+                taken.append(position)
         self._waiting.extendleft(reversed(put_aside))
         return taken
 
     def remaining(self) -> int:
-        """Return how many blocks nobody has taken."""
+        """Return how many positions nobody has taken."""
         return self.schedule.remaining + len(self._waiting)
 
     def drop(self) -> list[int]:
-        """Return the blocks that nobody has taken; they will not be handed out any more."""
+        """Return the positions that nobody has taken; they will not be handed out any more."""
         dropped = [*self._waiting, *self.schedule.drop()]
         self._waiting.clear()
         return dropped
@@ -144,8 +146,8 @@ class Job:
         # What was put aside because its node was busy comes first, to keep the order.
         if self._waiting:
             return self._waiting.popleft()
-        blocks = self.schedule.take(worker, 1)
-        return blocks[0] if blocks else None
+        positions = self.schedule.take(worker, 1)
+        return positions[0] if positions else None
 
 
 @dataclass
@@ -156,16 +158,16 @@ class WorkerState:
     ----------
     job : Job or None
         Whose batch it works on.
-    blocks : list of int
-        The blocks of that batch.
+    positions : list of int
+        The messages of that batch.
     uncommitted : dict of int to list of int
-        By job number, the blocks that it has folded and not handed over.
+        By job number, the messages whose replies it has folded and not handed over.
     contents, blobs : set of int
         What it has been given.
     """
 
     job: Job | None = None
-    blocks: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
     uncommitted: dict[int, list[int]] = field(default_factory=dict)
     contents: set[int] = field(default_factory=set)
     blobs: set[int] = field(default_factory=set)

@@ -40,12 +40,12 @@ class Template:
         self.channel, theirs = Channel.pair()
         # The engine's path comes first, so that both sides import the same Umbel.
         own = environment()
-        path = os.pathsep.join([str(Path(__file__).parents[2]), own.get("PYTHONPATH", "")])
+        first = os.pathsep.join([str(Path(__file__).parents[2]), own.get("PYTHONPATH", "")])
         values = {
             **own,
             **dict.fromkeys(ENVIRONMENT, "1"),
             **self._plan.environment,
-            "PYTHONPATH": path.rstrip(os.pathsep),
+            "PYTHONPATH": first.rstrip(os.pathsep),
         }
         self.process = subprocess.Popen(
             [sys.executable, "-c", _START, str(theirs.fileno())],
@@ -199,7 +199,7 @@ class ProcessExecutor(Executor):
         value = (
             batch.job,
             batch.cohort,
-            [(block, [tuple(task) for task in tasks]) for block, tasks in batch.blocks],
+            [tuple(task) for task in batch.tasks],
             batch.aggregator,
             batch.commit,
             {key: tuple(spec) for key, spec in batch.contents.items()},

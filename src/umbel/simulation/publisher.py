@@ -45,7 +45,7 @@ class Publisher:
 
     def equip(self, batch: Batch, worker: WorkerState) -> None:
         """Put into a batch what its worker has not seen, and what it may forget."""
-        for task in batch.tasks():
+        for task in batch.tasks:
             if task.content in worker.contents:
                 continue
             spec = batch.contents[task.content] = self._contents[task.content]

@@ -60,9 +60,9 @@ class Resources:
 
     num_cpus: float = 1.0
     num_gpus: float = 0.0
-    workers: int | None = None
-    total_gpus: int | None = None
-    client_timeout_s: float | None = None
+    workers: Any = None
+    total_gpus: Any = None
+    client_timeout_s: Any = None
     init_args: dict[str, Any] = field(default_factory=dict)
 
     @classmethod

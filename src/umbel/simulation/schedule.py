@@ -8,20 +8,20 @@ from umbel.updates import Span, halve
 
 
 class Schedule:
-    """Hands out blocks so that neighbours tend to meet in one worker, and nobody idles.
+    """Hands out positions so that neighbours tend to meet in one worker, and nobody idles.
 
     Each worker has a region of its own, cut where the reduction tree is cut, so that it can merge
     its partial sums itself. One that has finished its region takes half of what the slowest has
-    left. How blocks are handed out never changes the outcome, only how much there is to merge.
+    left. How positions are handed out never changes the outcome, only how much there is to merge.
 
     Parameters
     ----------
-    blocks : int
-        How many blocks there are.
+    cohort : int
+        How many positions there are.
     workers : int
         How many workers share them.
     in_order : bool
-        Hand blocks out from the first to the last, for replies that are read as they come.
+        Hand positions out from the first to the last, for replies that are read as they come.
 
     Examples
     --------
@@ -30,18 +30,18 @@ class Schedule:
     ([0, 1], [5, 6, 7], 5)
     """
 
-    def __init__(self, blocks: int, workers: int, *, in_order: bool = False) -> None:
-        regions: list[Span] = [(0, blocks)]
-        while len(regions) < min(workers, blocks) and not in_order:
+    def __init__(self, cohort: int, workers: int, *, in_order: bool = False) -> None:
+        regions: list[Span] = [(0, cohort)]
+        while len(regions) < min(workers, cohort) and not in_order:
             widest = max(regions, key=lambda region: region[1] - region[0])
             at = regions.index(widest)
             regions[at : at + 1] = halve(widest)
         self._regions: list[Span] = regions
         self._given_back: deque[int] = deque()
-        self.remaining = blocks
+        self.remaining = cohort
 
     def take(self, worker: int, count: int) -> list[int]:
-        """Return at most ``count`` blocks for this worker, none when nothing is left."""
+        """Return at most ``count`` positions for this worker, none when nothing is left."""
         taken: list[int] = []
         while len(taken) < count and self._given_back:
             taken.append(self._given_back.popleft())
@@ -50,13 +50,13 @@ class Schedule:
         self.remaining -= len(taken)
         return taken
 
-    def give_back(self, blocks: list[int]) -> None:
-        """Take blocks back that a worker could not finish; they are handed out first."""
-        self._given_back.extend(blocks)
-        self.remaining += len(blocks)
+    def give_back(self, positions: list[int]) -> None:
+        """Take positions back that a worker could not finish; they are handed out first."""
+        self._given_back.extend(positions)
+        self.remaining += len(positions)
 
     def drop(self) -> list[int]:
-        """Return all blocks that nobody has taken, and forget them."""
+        """Return all positions that nobody has taken, and forget them."""
         dropped = [*self._given_back]
         for low, high in self._regions:
             dropped += range(low, high)

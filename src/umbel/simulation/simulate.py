@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from umbel.simulation.inprocess import InProcessExecutor
 from umbel.simulation.processes import ProcessExecutor
 from umbel.simulation.resources import Resources
 from umbel.simulation.tasks import AppSpec
-from umbel.simulation.worker import load_app
 
 BACKENDS = ("inprocess", "processes", "ray")
 
@@ -101,8 +100,8 @@ def run_simulation(
     >>> run_simulation(server, client, num_supernodes=3, backend_name="inprocess")
     3
     """
-    if not isinstance(num_supernodes, int) or num_supernodes < 1:
-        raise ConfigError(f"a simulation has at least one node, got {num_supernodes!r}")
+    if num_supernodes < 1:
+        raise ConfigError(f"a simulation has at least one node, got {num_supernodes}")
     resources = Resources.parse(backend_config)
     seeds = Seeds(seed)
     config = dict(run_config or {})
@@ -198,10 +197,7 @@ def _executor(
     num_nodes: int,
 ) -> Executor:
     if name == "inprocess":
-        load: Callable[[], ClientApp] = lambda: load_app(spec)  # noqa: E731
-        if isinstance(client_app, ClientApp):
-            load = lambda: client_app  # noqa: E731
-        return InProcessExecutor(spec, load)
+        return InProcessExecutor(spec, None if isinstance(client_app, str) else client_app)
     if name not in BACKENDS:
         raise ConfigError(f"there is no backend {name!r}", hint=f"choose one of {BACKENDS}")
     if not isinstance(client_app, str):
@@ -215,12 +211,13 @@ def _executor(
 
 def _pickle(client_app: ClientApp) -> bytes:
     try:
-        return cloudpickle.dumps(client_app)
+        pickled: bytes = cloudpickle.dumps(client_app)
     except Exception as error:
         raise AppLoadError(
             f"the client app cannot be carried to the workers: {error}",
             hint="put it into a module and name it: 'module:app'; or use backend 'inprocess'",
         ) from error
+    return pickled
 
 
 def _note_failure(run: Run, error: BaseException, seconds: float) -> None:

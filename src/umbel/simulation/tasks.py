@@ -60,8 +60,8 @@ class Batch:
         The call that it belongs to.
     cohort : int
         How many messages that call has; it fixes the reduction tree.
-    blocks : list of (int, list of Task)
-        The work; a block's replies are folded in order.
+    tasks : list of Task
+        The work, in order.
     aggregator : bytes or None
         The pickled aggregator, when replies are to be folded.
     commit : bool
@@ -74,17 +74,13 @@ class Batch:
 
     job: int
     cohort: int
-    blocks: list[tuple[int, list[Task]]]
+    tasks: list[Task]
     aggregator: bytes | None = None
     commit: bool = False
     contents: dict[int, ContentSpec] = field(default_factory=dict)
     blobs: dict[int, Any] = field(default_factory=dict)
     forget_contents: list[int] = field(default_factory=list)
     forget_blobs: list[int] = field(default_factory=list)
-
-    def tasks(self) -> list[Task]:
-        """Return the tasks of all blocks, in order."""
-        return [task for _, tasks in self.blocks for task in tasks]
 
 
 @dataclass

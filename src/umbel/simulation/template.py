@@ -29,6 +29,7 @@ from umbel.simulation.worker import Worker, load_app
 PROGRESS = struct.Struct("<qd")
 """What a worker is doing: a position (-1 for none), and since when (seconds, monotonic)."""
 
+_FAREWELL_S = 0.3
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
@@ -85,10 +86,25 @@ def _serve_engine(channel: Channel, app: ClientApp, spec: AppSpec) -> int:
                 channel.send(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     except Closed:
         # The engine is gone, however it went: nobody needs the workers.
-        for pid in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _see_off(children)
         return 0
+
+
+def _see_off(children: set[int]) -> None:
+    """Let workers that noticed end by themselves, and end the others."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    deadline = SYSTEM_CLOCK.monotonic() + _FAREWELL_S
+    while children:
+        for pid in [pid for pid in children if os.waitpid(pid, os.WNOHANG)[0]]:
+            children.discard(pid)
+        left = deadline - SYSTEM_CLOCK.monotonic()
+        if left <= 0:
+            break
+        if children:
+            signal.sigtimedwait({signal.SIGCHLD}, left)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _die_with_parent() -> None:
@@ -146,7 +162,7 @@ class WorkerProcess:
     def _run(self, value: Any, fds: list[int]) -> tuple[Any, list[int]]:
         *fields, spent = value
         batch = Batch(*fields)
-        batch.blocks = [(block, [Task(*task) for task in tasks]) for block, tasks in batch.blocks]
+        batch.tasks = [Task(*task) for task in batch.tasks]
         batch.contents = {key: ContentSpec(*spec) for key, spec in batch.contents.items()}
         batch.blobs = {
             blob: (blob, fd, size)

@@ -29,11 +29,12 @@ from umbel.records import (
     Message,
     Metadata,
     RecordDict,
+    UserConfig,
     decode,
     encode,
 )
 from umbel.simulation.tasks import AppSpec, Batch, Bytes, ContentSpec, ErrorFields, Report, Task
-from umbel.updates import Aggregator, PartialSums, block_count
+from umbel.updates import Aggregator, PartialSums
 
 COMMIT_S = 1.0
 """A worker hands over its partial sums at least this often, so that its death costs little."""
@@ -53,6 +54,11 @@ def load_app(spec: AppSpec) -> ClientApp:
         app = cloudpickle.loads(spec.pickled)
     else:
         app = load_object(str(spec.reference), Path(spec.app_dir) if spec.app_dir else None)
+    return checked_app(app, spec)
+
+
+def checked_app(app: object, spec: AppSpec) -> ClientApp:
+    """Return ``app`` if it is a client app."""
     if not isinstance(app, ClientApp):
         raise AppLoadError(
             f"the client app is a {type(app).__name__}, not a ClientApp",
@@ -102,13 +108,11 @@ class Worker:
         begin = SYSTEM_CLOCK.monotonic()
         self._prepare(batch, begin)
         report = Report(batch.job)
-        for block, tasks in batch.blocks:
-            acc = None
-            for task in tasks:
-                self._on_task(task.position)
-                acc = self._run_task(task, acc, report)
+        for task in batch.tasks:
+            self._on_task(task.position)
+            content = self._run_task(task, report)
             if self._sums is not None:
-                self._sums.put((block, block + 1), acc)
+                self._fold(task, content, report)
         self._on_task(-1)
         now = SYSTEM_CLOCK.monotonic()
         report.elapsed_s = now - begin
@@ -135,15 +139,15 @@ class Worker:
             if batch.aggregator is not None:
                 aggregator: Aggregator[Any] = cloudpickle.loads(batch.aggregator)
                 self._aggregator = aggregator
-                self._sums = PartialSums(block_count(batch.cohort), aggregator.merge)
+                self._sums = PartialSums(batch.cohort, aggregator.merge)
 
     def _assemble(self, spec: ContentSpec) -> RecordDict:
         small = decode(spec.small)
         arrays = {name: self._blobs[blob] for name, blob in spec.arrays}
         return RecordDict({name: arrays.get(name) or small[name] for name in spec.order})
 
-    def _run_task(self, task: Task, acc: Any, report: Report) -> Any:
-        """Run one client; return the block's sum with its reply in it."""
+    def _run_task(self, task: Task, report: Report) -> RecordDict | None:
+        """Run one client; return what it replied, or ``None`` and an error in the report."""
         self._seeds.child("client", task.node_id, task.message_type, task.group_id).seed_globals()
         context = self._context(task)
         try:
@@ -152,23 +156,29 @@ class Worker:
                 error = reply.error
                 fields = (int(error.code), error.reason, error.kind, error.traceback)
                 report.errors.append((task.position, fields))
-                return acc
-            content = reply.content
+                return None
             if self._aggregator is None:
-                report.replies.append((task.position, encode(content)))
-            else:
-                start = self._aggregator.zero() if acc is None else acc
-                acc = self._aggregator.add(start, content)
-        except RejectedReply as error:
-            report.errors.append((task.position, _fields(error, with_traceback=False)))
-            return acc
+                report.replies.append((task.position, encode(reply.content)))
+            state = encode(context.state) if len(context.state) else None
         except (Exception, SystemExit) as error:
             report.errors.append((task.position, _fields(error)))
-            return acc
-        if len(context.state) or task.state is not None:
-            state = encode(context.state) if len(context.state) else None
+            return None
+        if state is not None or task.state is not None:
             self._states.append((task.node_id, state))
-        return acc
+        return reply.content
+
+    def _fold(self, task: Task, content: RecordDict | None, report: Report) -> None:
+        """Add a reply to the sum of those before it."""
+        sums, aggregator = self._sums, self._aggregator
+        if sums is None or aggregator is None:
+            return
+        start, acc = sums.take_before(task.position)
+        if content is not None:
+            try:
+                acc = aggregator.add(aggregator.zero() if acc is None else acc, content)
+            except RejectedReply as error:
+                report.errors.append((task.position, _fields(error, with_traceback=False)))
+        sums.put((start, task.position + 1), acc)
 
     def _message(self, task: Task) -> Message:
         metadata = Metadata(
@@ -185,7 +195,10 @@ class Worker:
         return Message(self._contents[task.content].copy(), metadata=metadata)
 
     def _context(self, task: Task) -> Context:
-        config = {"partition-id": task.node_id, "num-partitions": self._spec.num_nodes}
+        config: UserConfig = {
+            "partition-id": task.node_id,
+            "num-partitions": self._spec.num_nodes,
+        }
         state = RecordDict() if task.state is None else decode(task.state)
         return Context(
             run_id=self._spec.run_id,

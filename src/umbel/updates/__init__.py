@@ -18,7 +18,7 @@ from umbel.updates.transform import (
     scale_by_adam,
     scale_by_schedule,
 )
-from umbel.updates.tree import PartialSums, Span, block_count, block_size, halve
+from umbel.updates.tree import PartialSums, ReductionTree, Span, halve, reduction_tree
 
 __all__ = [
     "Aggregator",
@@ -29,14 +29,13 @@ __all__ = [
     "Mean",
     "NDArray",
     "PartialSums",
+    "ReductionTree",
     "Span",
     "State",
     "Transform",
     "WeightedMean",
     "WeightedSum",
     "all_finite",
-    "block_count",
-    "block_size",
     "cast_back",
     "chain",
     "clip_by_global_norm",
@@ -46,6 +45,7 @@ __all__ = [
     "is_whole",
     "momentum",
     "pack_state",
+    "reduction_tree",
     "same_layout",
     "scale",
     "scale_by_adam",

@@ -13,9 +13,10 @@ Acc = TypeVar("Acc")
 class Aggregator(ABC, Generic[Acc]):
     """Combines the replies of a cohort without ever holding them all.
 
-    ``merge`` must be associative up to rounding: workers fold shares of the cohort along a tree
-    that is fixed by the cohort's order, so that the bits of the outcome do not depend on who
-    folded what. An aggregator travels to the workers, so it holds settings, never data.
+    Workers fold shares of the cohort along a tree that is fixed by the cohort's order, so that the
+    bits of the outcome do not depend on who folded what. For that, adding a reply must be merging
+    its sum, to the last bit: ``add(acc, x)`` equals ``merge(acc, add(zero(), x))``. An aggregator
+    travels to the workers, so it holds settings, never data.
 
     See Also
     --------

@@ -8,7 +8,7 @@ from typing import TypeVar
 from umbel.base import RejectedReply, UsageError
 from umbel.records import RecordDict
 from umbel.updates.aggregator import Aggregator
-from umbel.updates.tree import PartialSums, block_count, block_size
+from umbel.updates.tree import PartialSums
 
 Acc = TypeVar("Acc")
 
@@ -55,13 +55,12 @@ def fold(
     >>> mean.finish(fold(mean, contents, cohort=3)).metrics["loss"]
     1.0
     """
-    size = block_size(cohort)
-    sums: PartialSums[Acc] = PartialSums(block_count(cohort), aggregator.merge)
-    acc: Acc | None = None
+    sums: PartialSums[Acc] = PartialSums(cohort, aggregator.merge)
     position = -1
     for position, content in enumerate(contents):
         if position == cohort:
             break
+        start, acc = sums.take_before(position)
         if content is not None:
             try:
                 acc = aggregator.add(aggregator.zero() if acc is None else acc, content)
@@ -69,10 +68,7 @@ def fold(
                 if on_reject is None:
                     raise
                 on_reject(position, error)
-        if (position + 1) % size == 0 or position + 1 == cohort:
-            block = position // size
-            sums.put((block, block + 1), acc)
-            acc = None
+        sums.put((start, position + 1), acc)
     if position + 1 != cohort:
         raise UsageError(f"there are {position + 1} contents for a cohort of {cohort}")
     return sums.total()

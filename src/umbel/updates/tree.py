@@ -1,47 +1,78 @@
-"""The reduction tree: how a cohort is cut and summed, fixed by its size alone.
+"""The reduction tree: how the replies of a cohort are summed, fixed by its size alone.
 
 Floating-point addition is not associative, so the bits of a sum depend on where the brackets are.
-Here the cohort is cut into blocks by its order, replies are folded inside a block in order, and
-blocks are merged along a balanced binary tree. Who does which part of it changes nothing.
+Here the cohort is halved by its order until a block has at most ``BLOCK_MAX`` members (more in very
+large cohorts); inside a block replies are added in order, and blocks are merged along the halves.
+Who does which part of it changes nothing.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Generic, TypeVar
 
 Acc = TypeVar("Acc")
 Span = tuple[int, int]
+"""Members of a cohort, from the first to before the last."""
 
-BLOCKS_MAX = 256
-"""No cohort is cut into more blocks than this: it bounds the partial sums that are in flight."""
-
-
-def block_size(cohort: int) -> int:
-    """Return how many members of a cohort make a block.
-
-    Examples
-    --------
-    >>> block_size(10), block_size(1000)
-    (1, 4)
-    """
-    return max(1, -(-cohort // BLOCKS_MAX))
+BLOCK_MAX = 8
+BLOCKS_MAX = 4096
+"""No cohort is cut into more than twice as many blocks as this."""
 
 
-def block_count(cohort: int) -> int:
-    """Return into how many blocks a cohort is cut.
+class ReductionTree:
+    """The tree over a cohort.
+
+    Parameters
+    ----------
+    cohort : int
+        How many members it has.
 
     Examples
     --------
-    >>> block_count(10), block_count(1000), block_count(0)
-    (10, 250, 0)
+    >>> tree = ReductionTree(10)
+    >>> tree.blocks
+    [(0, 5), (5, 10)]
+    >>> tree.kin((2, 3)), tree.kin((0, 3)), tree.kin((0, 5))
+    (((0, 2), (0, 3)), ((3, 4), (0, 4)), ((5, 10), (0, 10)))
     """
-    return -(-cohort // block_size(cohort))
+
+    def __init__(self, cohort: int) -> None:
+        self.cohort = cohort
+        self.blocks: list[Span] = []
+        self._kin: dict[Span, tuple[Span, Span]] = {}
+        size = max(BLOCK_MAX, -(-cohort // BLOCKS_MAX))
+        stack: list[Span] = [(0, cohort)]
+        while stack:
+            span = stack.pop()
+            if span[1] - span[0] <= size:
+                self.blocks.append(span)
+                continue
+            left, right = halve(span)
+            self._kin[left], self._kin[right] = (right, span), (left, span)
+            stack += [right, left]
+        self._starts = [start for start, _ in self.blocks]
+
+    def kin(self, span: Span) -> tuple[Span, Span] | None:
+        """Return the sibling and the parent of a node; the root has none."""
+        low, high = span
+        start, stop = self.block_of(low)
+        if span == (start, stop) or high - low > stop - start:
+            return self._kin.get(span)
+        # Inside a block the tree is a chain: (start, k) and (k, k + 1) make (start, k + 1).
+        if low == start:
+            return (high, high + 1), (start, high + 1)
+        return (start, low), (start, high)
+
+    def block_of(self, position: int) -> Span:
+        """Return the block that a member is in."""
+        return self.blocks[bisect_right(self._starts, position) - 1]
 
 
 def halve(span: Span) -> tuple[Span, Span]:
-    """Return the two children of a node ``(low, high)`` of the tree over blocks.
+    """Return the two halves of a span; the left one is longer if they differ.
 
     Examples
     --------
@@ -53,45 +84,45 @@ def halve(span: Span) -> tuple[Span, Span]:
     return (low, middle), (middle, high)
 
 
-@lru_cache(maxsize=64)
-def _kin(blocks: int) -> dict[Span, tuple[Span, Span]]:
-    """Map every node but the root to its sibling and its parent."""
-    kin: dict[Span, tuple[Span, Span]] = {}
-    stack: list[Span] = [(0, blocks)]
-    while stack:
-        parent = stack.pop()
-        if parent[1] - parent[0] < 2:
-            continue
-        left, right = halve(parent)
-        kin[left], kin[right] = (right, parent), (left, parent)
-        stack += [left, right]
-    return kin
+@lru_cache(maxsize=16)
+def reduction_tree(cohort: int) -> ReductionTree:
+    """Return the tree over a cohort of this size."""
+    return ReductionTree(cohort)
 
 
 class PartialSums(Generic[Acc]):
-    """Partial sums over spans of blocks; two siblings are merged as soon as both are there.
+    """Partial sums over spans of a cohort; two siblings are merged as soon as both are there.
 
     A sum of no replies is ``None``, the identity.
 
     Examples
     --------
     >>> sums = PartialSums(3, merge=lambda a, b: f"({a}+{b})")
-    >>> for block, name in [(2, "c"), (0, "a"), (1, "b")]:
-    ...     sums.put((block, block + 1), name)
+    >>> for member, name in [(2, "c"), (0, "a"), (1, "b")]:
+    ...     sums.put((member, member + 1), name)
     >>> sums.total()
     '((a+b)+c)'
     """
 
-    def __init__(self, blocks: int, merge: Callable[[Acc, Acc], Acc]) -> None:
-        self._blocks = blocks
-        self._kin = _kin(blocks)
+    def __init__(self, cohort: int, merge: Callable[[Acc, Acc], Acc]) -> None:
+        self._tree = reduction_tree(cohort)
         self._merge = merge
         self._held: dict[Span, Acc | None] = {}
 
+    def take_before(self, position: int) -> tuple[int, Acc | None]:
+        """Return where the sum begins that a member is to be added to, and that sum.
+
+        If the members of its block before it are summed already, their sum is given away, and
+        adding to it is what merging would do; else the member begins a sum of its own.
+        """
+        start = self._tree.block_of(position)[0]
+        before = (start, position)
+        return (start, self._held.pop(before)) if before in self._held else (position, None)
+
     def put(self, span: Span, acc: Acc | None) -> None:
         """Take the sum over ``span``, and merge upwards as far as it goes."""
-        while span in self._kin:
-            sibling, parent = self._kin[span]
+        while (kin := self._tree.kin(span)) is not None:
+            sibling, parent = kin
             if sibling not in self._held:
                 break
             other = self._held.pop(sibling)
@@ -109,14 +140,12 @@ class PartialSums(Generic[Acc]):
             yield self._held.popitem()
 
     def complete(self) -> bool:
-        """Whether every block has been put."""
-        return not self._blocks or (0, self._blocks) in self._held
+        """Whether every member has been put."""
+        return not self._tree.cohort or (0, self._tree.cohort) in self._held
 
     def total(self) -> Acc | None:
-        """Return the sum over all blocks; ``None`` when no reply was in it.
+        """Return the sum over all members; ``None`` when no reply was in it.
 
-        Every block must have been put.
+        Every member must have been put.
         """
-        if not self._blocks:
-            return None
-        return self._held[0, self._blocks]
+        return self._held[0, self._tree.cohort] if self._tree.cohort else None

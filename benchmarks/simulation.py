@@ -1,0 +1,166 @@
+"""Umbel's simulation beside the bare loop, and beside Flower's where that is installed.
+
+Run it with ``python benchmarks/simulation.py``; every row is measured in fresh processes, the
+frameworks in turn, and the median is shown. For Flower, give the interpreter of an environment
+that has ``flwr[simulation]`` (and torch for the CNN): ``--flower path/to/bin/python``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+SAMPLE_S = 0.1
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the table: clients a round, kilobytes a model, and rounds to run."""
+
+    kind: str
+    clients: int
+    kilobytes: int
+    rounds: int
+    floor_processes: int = 1
+
+    @property
+    def name(self) -> str:
+        if self.kind == "cnn":
+            return f"CNN, {self.clients} of 100 clients"
+        size = f"{self.kilobytes // 1000} MB" if self.kilobytes >= 1000 else "10 KB"
+        return f"{self.clients} x {size}"
+
+    def arguments(self, processes: int) -> list[str]:
+        return [
+            self.kind,
+            str(self.clients),
+            str(self.kilobytes),
+            str(self.rounds),
+            str(processes),
+        ]
+
+
+CASES = [
+    Case("trivial", 10, 40_000, 12),
+    Case("trivial", 100, 1_000, 40),
+    Case("trivial", 100, 10, 60),
+    Case("trivial", 1000, 10, 20),
+    Case("trivial", 1000, 1_000, 8),
+    Case("cnn", 10, 0, 6, floor_processes=2),
+    Case("cnn", 20, 0, 5, floor_processes=2),
+]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run gave: seconds to the first round, ms a client task, peak PSS of all processes."""
+
+    startup_s: float
+    ms_per_task: float
+    peak_mib: float
+
+
+def proportional_set_size(process: psutil.Process) -> float:
+    """Return the MiB of a process tree, memory that is shared counted once."""
+    total = 0
+    for member in [process, *process.children(recursive=True)]:
+        try:
+            text = Path(f"/proc/{member.pid}/smaps_rollup").read_text()
+        except OSError:  # it has ended meanwhile
+            continue
+        total += next(int(line.split()[1]) for line in text.splitlines() if line[:4] == "Pss:")
+    return total / 1024
+
+
+def run(command: list[str], case: Case) -> Figures:
+    """Run one process to its end, sampling its memory meanwhile."""
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parent / 'src'}"}
+    process = psutil.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    peak = 0.0
+    while True:
+        try:
+            out, errors = process.communicate(timeout=SAMPLE_S)
+            break
+        except subprocess.TimeoutExpired:
+            peak = max(peak, proportional_set_size(process))
+    report = next((line for line in out.splitlines() if line.startswith("REPORT ")), None)
+    if process.returncode or report is None:
+        sys.exit(f"{' '.join(command)} failed:\n{errors or out}")
+    figures = json.loads(report.removeprefix("REPORT "))
+    # The first round loads data and fills caches, in every framework.
+    round_s = statistics.median(figures["rounds_s"][1:])
+    return Figures(figures["startup_s"], round_s / case.clients * 1000, peak)
+
+
+def commands(case: Case, flower: str | None) -> dict[str, list[str]]:
+    """Return what is measured for a case, by the name of the column."""
+    floor = [sys.executable, "-m", "cases.run_floor", *case.arguments(case.floor_processes)]
+    umbel = [sys.executable, "-m", "cases.run_umbel", *case.arguments(2), "processes"]
+    measured = {"floor": floor, "umbel": umbel}
+    if flower is not None:
+        measured["flower"] = [flower, "-m", "cases.run_flower", *case.arguments(2)]
+    return measured
+
+
+def measure(case: Case, flower: str | None, repeats: int) -> dict[str, Figures]:
+    """Return the median figures of each framework."""
+    runs: dict[str, list[Figures]] = {}
+    for _ in range(repeats):
+        for name, command in commands(case, flower).items():
+            runs.setdefault(name, []).append(run(command, case))
+    return {
+        name: Figures(
+            statistics.median(f.startup_s for f in figures),
+            statistics.median(f.ms_per_task for f in figures),
+            statistics.median(f.peak_mib for f in figures),
+        )
+        for name, figures in runs.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--flower", help="an interpreter that has flwr[simulation]")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", help="run only the cases whose name contains this")
+    options = parser.parse_args()
+    table = Table(title="Simulation on two workers", caption="floor: the same clients in a loop")
+    for column in ("clients x model", "framework", "start-up s", "ms / task", "x floor", "PSS MiB"):
+        table.add_column(column, justify="left" if column[0] in "cf" else "right")
+    for case in CASES:
+        if options.only and options.only not in case.name:
+            continue
+        if case.kind == "cnn" and not Path("/usr/share/datasets/fashion-mnist").exists():
+            print(f"{case.name}: left out, Debian's dataset-fashion-mnist is not installed")
+            continue
+        measured = measure(case, options.flower, options.repeats)
+        floor = measured["floor"].ms_per_task
+        for name, figures in measured.items():
+            label = f"floor ({case.floor_processes} process)" if name == "floor" else name
+            table.add_row(
+                case.name,
+                label,
+                f"{figures.startup_s:.2f}",
+                f"{figures.ms_per_task:.3f}",
+                f"{figures.ms_per_task / floor:.2f}",
+                f"{figures.peak_mib:.0f}" if figures.peak_mib else "-",
+            )
+        table.add_section()
+    Console(width=100).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""The commands and their options. What a command does is imported when it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from umbel.cli.problems import reported
+
+app = typer.Typer(
+    name="umbel",
+    help="Federated learning: make an app, run it, look at what its runs left behind.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that holds the runs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, the start of one, 'latest', or a path.")
+]
+
+
+def main() -> None:
+    """Run the command line; the process ends with the command's exit status."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Federated learning: make an app, run it, look at what its runs left behind."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("umbel"))
+        raise typer.Exit
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    template: Annotated[
+        Literal["numpy", "sklearn", "pytorch", "jax"],
+        typer.Option("--template", "-t", help="The library that the app learns with."),
+    ] = "numpy",
+) -> None:
+    """Make a small, complete app that learns to read handwritten digits."""
+    from umbel.cli.creating import create_app
+
+    with reported():
+        create_app(folder, template)
+
+
+@app.command()
+def run(
+    app_dir: Annotated[
+        Path, typer.Argument(metavar="[APP]", help="The app's folder, with pyproject.toml.")
+    ] = Path(),
+    nodes: Annotated[int | None, typer.Option(min=1, help="Number of virtual clients.")] = None,
+    backend: Annotated[
+        Literal["inprocess", "processes", "ray"] | None,
+        typer.Option(help="Where the clients run; the model's bits are the same everywhere."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Number of workers; as many as fit by default.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="Repeats a run; drawn anew by default."),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option("--config", "-c", metavar="KEY=VALUE", help="Replace a setting of the app."),
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing but what went wrong.")
+    ] = False,
+) -> None:
+    """Simulate an app. Ends with status 0 only when the run succeeded."""
+    from umbel.cli.running import RunRequest, run_app
+
+    request = RunRequest(
+        app_dir=app_dir,
+        nodes=nodes,
+        backend=backend,
+        workers=workers,
+        seed=seed,
+        overrides=config or [],
+        runs_dir=runs_dir,
+    )
+    raise typer.Exit(run_app(request, as_json=as_json, quiet=quiet))
+
+
+@app.command("ls")
+def list_runs(runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+    """List the runs, the newest first."""
+    from umbel.cli.showing import print_runs
+
+    with reported(as_json):
+        print_runs(runs_dir, as_json)
+
+
+@app.command()
+def show(run: RunName, runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+    """Show a run: its configuration, metrics by round, failures, and whether its log is whole."""
+    from umbel.cli.showing import print_run
+
+    with reported(as_json):
+        print_run(run, runs_dir, as_json)
+
+
+@app.command()
+def plot(
+    run: RunName,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A .png or .svg; else in the run's folder.")
+    ] = None,
+    runs_dir: RunsDir = Path("runs"),
+) -> None:
+    """Draw a run's metrics by round."""
+    from umbel.cli.plotting import plot_run
+
+    with reported():
+        plot_run(run, runs_dir, out)

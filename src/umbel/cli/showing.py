@@ -1,0 +1,121 @@
+"""``umbel ls`` and ``umbel show``: what runs left behind."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from umbel.base import ConfigError, ProtocolError
+from umbel.cli.display import failure_text
+from umbel.cli.history import RunHistory, find_run, read_history, run_folders
+from umbel.cli.problems import print_json
+from umbel.cli.tables import (
+    STATUS_STYLES,
+    console,
+    headline_metrics,
+    metrics_text,
+    number,
+    package_of,
+    rounds_table,
+)
+
+_FAILURES_SHOWN = 20
+
+
+def print_runs(runs_dir: Path, as_json: bool) -> None:
+    """List the runs in a folder, the newest first; a run that cannot be read is named as such."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    rows = []
+    for folder in run_folders(runs_dir):
+        try:
+            rows.append((folder, read_history(folder)))
+        except ConfigError:
+            rows.append((folder, RunHistory(status="unreadable")))
+    if as_json:
+        runs = [history.as_json() | {"run-id": folder.name} for folder, history in rows]
+        print_json({"success": True, "runs": runs})
+        return
+    out = console()
+    if not rows:
+        out.print(f"No runs in {runs_dir}. Make one with: umbel run APP")
+        return
+    table = Table("run", "app", "status", "rounds", "last metrics", box=SIMPLE_HEAD)
+    table.columns[0].no_wrap = True
+    for folder, history in rows:
+        table.add_row(
+            folder.name,
+            package_of(history),
+            f"[{STATUS_STYLES.get(history.status, 'dim')}]{history.status}",
+            f"{history.rounds}/{history.num_rounds}",
+            metrics_text(headline_metrics(history)),
+        )
+    out.print(table)
+
+
+def print_run(name: str, runs_dir: Path, as_json: bool) -> None:
+    """Show one run."""
+    folder = find_run(name, runs_dir)
+    history = read_history(folder)
+    problem = _problem_of(folder / "log.jsonl")
+    if as_json:
+        print_json(
+            {"success": True}
+            | history.as_json()
+            | {
+                "run_config": history.about.get("run_config", {}),
+                "metrics_by_round": history.metrics,
+                "failures": history.failures,
+                "round_seconds": history.round_seconds,
+                "error": history.error,
+                "traceback": history.traceback,
+                "log": {"whole": problem is None, "problem": problem},
+                "run_dir": str(folder),
+            }
+        )
+        return
+    _print_facts(folder, history, problem)
+
+
+def _problem_of(log: Path) -> str | None:
+    """Return what is wrong with the chain of hashes, or None."""
+    from umbel.serverapp import read_log
+
+    try:
+        for _ in read_log(log):
+            pass
+    except ProtocolError as error:
+        return f"line {error.context['line']}: {error.message}"
+    return None
+
+
+def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    out = console()
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold")
+    status = Text(history.status, style=STATUS_STYLES.get(history.status, "dim"))
+    facts.add_row("run", str(history.about.get("run_id", folder.name)))
+    facts.add_row("status", status.append(f": {history.error}" if history.error else ""))
+    for key in ("app", "seed", "backend", "nodes"):
+        facts.add_row(key, str(history.about.get(key, "")))
+    settings = history.about.get("run_config", {})
+    facts.add_row("config", "\n".join(f"{key} = {value}" for key, value in settings.items()))
+    if history.started_at is not None:
+        moment = datetime.fromtimestamp(history.started_at, UTC)
+        facts.add_row("started", f"{moment:%Y-%m-%d %H:%M:%S} UTC")
+    facts.add_row("seconds", number(history.seconds))
+    facts.add_row("model", history.model_sha256 or "none")
+    facts.add_row("folder", str(folder))
+    facts.add_row("log", problem or "whole: every line follows from the one before")
+    out.print(facts)
+    out.print(rounds_table(history))
+    for failure in history.failures[:_FAILURES_SHOWN]:
+        out.print(failure_text(failure), markup=False)
+    if len(history.failures) > _FAILURES_SHOWN:
+        out.print(f"... and {len(history.failures) - _FAILURES_SHOWN} more (--json has all)")
+    if history.traceback:
+        out.print(history.traceback, markup=False, soft_wrap=True)

@@ -1,0 +1,73 @@
+"""A folder of runs, as runs leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from umbel.base import VirtualClock
+from umbel.serverapp import RunLog
+
+Event = tuple[str, dict[str, Any]]
+WriteRun = Callable[..., Path]
+
+
+def events_of(run_id: str, status: str = "succeeded", rounds: int = 2) -> list[Event]:
+    """Return the events of a small run; node 4 fails in round 1."""
+    events: list[Event] = [
+        (
+            "run_started",
+            {
+                "run_id": run_id,
+                "seed": 7,
+                "app": "demo",
+                "nodes": 10,
+                "backend": "processes",
+                "run_config": {"lr": 0.1},
+            },
+        ),
+        ("strategy_started", {"strategy": "FedAvg", "num_rounds": rounds}),
+        ("server_evaluated", {"round": 0, "metrics": {"accuracy": 0.1}, "seconds": 0.1}),
+    ]
+    for number in range(1, rounds + 1):
+        events.append(("round_started", {"round": number, "num_rounds": rounds}))
+        for phase in ("train", "evaluate"):
+            cohort = {"round": number, "phase": phase, "cohort": 2, "nodes": [3, 4]}
+            events.append(("phase_started", cohort))
+            if number == 1 and phase == "train":
+                where = {"round": number, "phase": phase, "node_id": 4}
+                events.append(("failure", where | {"kind": "ValueError", "message": "no [data]"}))
+            metrics = {"loss": 1 / number, "num-examples": 20}
+            outcome = {"replies": 2, "failures": 0, "metrics": metrics, "seconds": 0.2}
+            events.append(("phase_finished", {"round": number, "phase": phase} | outcome))
+        metrics = {"accuracy": 0.5 + number / 10, "loss": 2 / number}
+        events.append(("server_evaluated", {"round": number, "metrics": metrics, "seconds": 0.1}))
+        events.append(("round_finished", {"round": number, "num_rounds": rounds, "seconds": 0.5}))
+    if status == "succeeded":
+        end = {"status": status, "seconds": 1.25, "rounds": rounds, "model_sha256": "ab" * 32}
+        events.append(("run_finished", end))
+    elif status == "failed":
+        events.append(
+            (
+                "run_failed",
+                {"status": status, "error": "it broke", "traceback": "File x", "seconds": 1.25},
+            )
+        )
+    return events
+
+
+@pytest.fixture
+def write_run(tmp_path: Path) -> WriteRun:
+    """Return a function that writes ``runs/<run_id>/log.jsonl`` and returns the run's folder."""
+
+    def write(run_id: str, at: float = 1_800_000_000.0, **how: Any) -> Path:
+        folder = tmp_path / "runs" / run_id
+        with RunLog(folder / "log.jsonl", VirtualClock(at)) as log:
+            for event, data in events_of(run_id, **how):
+                log.append(event, **data)
+        return folder
+
+    return write

@@ -1,0 +1,146 @@
+"""``umbel ls``, ``umbel show`` and ``umbel plot`` on folders that runs left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from umbel.cli import app
+
+WriteRun = Callable[..., Path]
+
+
+@pytest.fixture
+def umbel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return a function that runs a command in ``tmp_path`` on a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
+
+    return invoke
+
+
+def test_ls_lists_the_newest_first(umbel: Callable[..., Result], write_run: WriteRun) -> None:
+    write_run("20270101-1", at=1.0)
+    write_run("20270101-2", at=2.0, status="failed")
+    write_run("20270101-3", at=3.0, status="unfinished", rounds=1)
+    result = umbel("ls")
+    assert result.exit_code == 0
+    rows = [line for line in result.stdout.splitlines() if "20270101" in line]
+    assert [row.split()[0] for row in rows] == ["20270101-3", "20270101-2", "20270101-1"]
+    assert "succeeded" in rows[2]
+    assert "loss 1  accuracy 0.7" in rows[2]
+    assert "1/1" in rows[0]
+
+
+def test_ls_json(umbel: Callable[..., Result], write_run: WriteRun) -> None:
+    write_run("a", at=1.0)
+    (write_run("b", at=2.0) / "log.jsonl").write_text("?\n")
+    answer = json.loads(umbel("ls", "--json").stdout)
+    assert answer["success"] is True
+    assert {run["run-id"]: run["status"] for run in answer["runs"]} == {
+        "a": "succeeded",
+        "b": "unreadable",
+    }
+
+
+def test_ls_of_nothing(umbel: Callable[..., Result]) -> None:
+    result = umbel("ls")
+    assert result.exit_code == 0
+    assert "No runs in runs" in result.stdout
+    assert json.loads(umbel("ls", "--json").stdout) == {"success": True, "runs": []}
+
+
+def test_show(umbel: Callable[..., Result], write_run: WriteRun) -> None:
+    write_run("20270101-1")
+    text = umbel("show", "2027").stdout
+    for fact in ("succeeded", "seed", "7", "2027-01-15 08:00:00 UTC", "ab" * 32, "lr", "whole"):
+        assert fact in text
+    assert "round 1 train: node 4 failed: ValueError: no [data]" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith("│")]
+    assert [row[1] for row in rows] == ["0", "1", "2"]
+    assert rows[2][1::2] == ["2", "0.5", "0.5", "1", "0.7", "0", "0.5"]
+
+
+def test_show_of_a_failed_run_ends_with_the_traceback(
+    umbel: Callable[..., Result], write_run: WriteRun
+) -> None:
+    write_run("r", status="failed")
+    text = umbel("show", "r").stdout
+    assert "failed: it broke" in text
+    assert text.endswith("File x\n")
+
+
+def test_show_json(umbel: Callable[..., Result], write_run: WriteRun) -> None:
+    folder = write_run("r", status="failed")
+    answer = json.loads(umbel("show", "latest", "--json").stdout)
+    assert answer["success"] is True
+    assert answer["status"] == "failed"
+    assert (answer["error"], answer["traceback"]) == ("it broke", "File x")
+    assert answer["run_config"] == {"lr": 0.1}
+    assert answer["metrics_by_round"]["server"]["0"] == {"accuracy": 0.1}
+    assert answer["failures"][0]["node_id"] == 4
+    assert answer["log"] == {"whole": True, "problem": None}
+    assert Path(answer["run_dir"]).resolve() == folder
+
+
+def test_show_tells_that_a_log_was_changed(
+    umbel: Callable[..., Result], write_run: WriteRun
+) -> None:
+    log = write_run("r") / "log.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    lines[4] = lines[4].replace("[3, 4]", "[3, 5]")
+    log.write_text("".join(lines))
+    assert "line 5: the run log was changed" in umbel("show", "r").stdout
+    assert json.loads(umbel("show", "r", "--json").stdout)["log"]["whole"] is False
+
+
+def test_show_of_no_run(umbel: Callable[..., Result]) -> None:
+    result = umbel("show", "x")
+    assert result.exit_code == 2
+    assert "no run 'x'" in result.stderr
+    assert "umbel ls" in result.stderr
+    answer = json.loads(umbel("show", "x", "--json").stdout)
+    assert answer["success"] is False
+    assert answer["error-code"] == "U101"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "begin"), [("a.png", b"\x89PNG"), ("deep/a.svg", b"<?xml")])
+def test_plot(
+    umbel: Callable[..., Result], write_run: WriteRun, tmp_path: Path, name: str, begin: bytes
+) -> None:
+    write_run("r")
+    result = umbel("plot", "r", "--out", name)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{name}\n"
+    picture = (tmp_path / name).read_bytes()
+    assert picture.startswith(begin)
+    if name.endswith("svg"):
+        assert b"num-examples" not in picture
+
+
+@pytest.mark.slow
+def test_plot_into_the_folder_of_the_run(umbel: Callable[..., Result], write_run: WriteRun) -> None:
+    folder = write_run("r")
+    assert umbel("plot", "latest").exit_code == 0
+    assert (folder / "metrics.png").stat().st_size > 1000
+
+
+def test_plot_of_another_format_or_of_nothing(
+    umbel: Callable[..., Result], write_run: WriteRun
+) -> None:
+    folder = write_run("r")
+    result = umbel("plot", "r", "--out", "a.gif")
+    assert result.exit_code == 2
+    assert ".png or .svg" in result.stderr
+    log = folder / "log.jsonl"
+    log.write_text(log.read_text().splitlines(keepends=True)[0])
+    result = umbel("plot", "r")
+    assert result.exit_code == 2
+    assert "no metrics to draw" in result.stderr
