@@ -144,4 +144,5 @@ def no_reply(timeout: float | None) -> Error:
 
 def rejected(error: RejectedReply) -> Error:
     """Return the error of a node whose reply the aggregator would not have."""
-    return Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error), kind=type(error).__name__)
+    reason = f"{error.message}. Hint: {error.hint}" if error.hint else error.message
+    return Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason, kind=type(error).__name__)

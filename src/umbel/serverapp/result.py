@@ -26,7 +26,7 @@ class RoundTiming:
 
 @dataclass
 class Result:
-    """The outcome of a run.
+    """The outcome of a strategy's rounds.
 
     Attributes
     ----------
@@ -41,7 +41,15 @@ class Result:
     timings : dict of int to RoundTiming
         By round.
     stopped_early : bool
-        Whether ``should_stop`` ended the run before its last round.
+        Whether ``should_stop`` ended the rounds before the last one.
+
+    Examples
+    --------
+    >>> result = Result(evaluate_metrics_clientapp={1: MetricRecord({"loss": 0.5})})
+    >>> result.to_rows()
+    [{'round': 1, 'phase': 'evaluate', 'metric': 'loss', 'value': 0.5}]
+    >>> float(result.to_pandas().loc[1, "evaluate/loss"])
+    0.5
     """
 
     arrays: ArrayRecord = field(default_factory=ArrayRecord)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-
-from umbel.base import SYSTEM_CLOCK, ConfigError, NotEnoughReplies
+from umbel.base import SYSTEM_CLOCK, ConfigError, NotEnoughReplies, UsageError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord
 from umbel.serverapp.grid import Grid
 from umbel.serverapp.result import Result, RoundTiming
-from umbel.serverapp.run import plain
 from umbel.serverapp.strategy import Callback, EvaluateFn, ShouldStop, Strategy
 
 Phase = Literal["train", "evaluate"]
@@ -37,7 +33,7 @@ class RoundLoop:
         self._timeout = timeout
         self._configs = {"train": train_config, "evaluate": evaluate_config}
         self._evaluate_fn = evaluate_fn
-        self._result = Result(failures=self._run.failures)
+        self._result = Result()
 
     def run(
         self,
@@ -49,6 +45,11 @@ class RoundLoop:
         """Run up to ``num_rounds`` rounds."""
         if num_rounds < 0:
             raise ConfigError(f"the number of rounds is not negative, got {num_rounds}")
+        if not isinstance(initial_arrays, ArrayRecord):
+            raise UsageError(
+                f"initial_arrays is a {type(initial_arrays).__name__}, not an ArrayRecord",
+                hint="wrap it: ArrayRecord(model.state_dict()), or ArrayRecord(list_of_ndarrays)",
+            )
         result, strategy = self._result, self._strategy
         strategy.run, self._run.result = self._run, result
         result.arrays = frozen_copy(initial_arrays)
@@ -68,7 +69,6 @@ class RoundLoop:
         begin, timing = SYSTEM_CLOCK.monotonic(), RoundTiming()
         self._run.server_round = server_round
         self._run.emit("round_started", round=server_round, num_rounds=num_rounds)
-        self._strategy.current_arrays = self._result.arrays
 
         (arrays, metrics), timing.train_s = self._phase("train")
         if arrays is not None:
@@ -96,32 +96,38 @@ class RoundLoop:
                 break
             failed_before = len(self._run.failures)
             count, outcome = self._attempt(phase, messages)
-            needed = self._needed(len(messages))
+            needed = self._strategy.replies_needed(len(messages))
             seconds = SYSTEM_CLOCK.monotonic() - begin
             if count >= needed:
                 self._finish_phase(phase, count, len(messages) - count, outcome[1], seconds)
                 break
             outcome = (None, None)
+            then = self._strategy.on_shortfall
+            if then == "repeat" and attempt == self._strategy.max_repeats:
+                then = "end"
             self._run.emit(
                 "phase_fell_short",
                 round=self._run.server_round,
                 phase=phase,
                 replies=count,
                 needed=needed,
+                then=then,
             )
-            if self._strategy.on_shortfall == "skip":
-                break
-            if self._strategy.on_shortfall == "end" or attempt == self._strategy.max_repeats:
+            if then == "end":
                 raise self._too_few(phase, count, needed, len(messages), failed_before)
+            if then == "skip":
+                break
         return outcome, SYSTEM_CLOCK.monotonic() - begin
 
     def _configure(self, phase: Phase, attempt: int) -> list[Message]:
         server_round, run = self._run.server_round, self._run
         run.attempt = attempt
-        config = ConfigRecord(dict(self._configs[phase] or {}))
+        # Copies, so that whatever an override does to them stays in this phase.
+        config = ConfigRecord(self._configs[phase]).copy()
         config["server-round"] = server_round
+        arrays = self._strategy.current_arrays = self._result.arrays.copy()
         configure = getattr(self._strategy, f"configure_{phase}")
-        messages = list(configure(server_round, self._result.arrays, config, self._grid))
+        messages = list(configure(server_round, arrays, config, self._grid))
         group = str(server_round) if attempt == 0 else f"{server_round}.{attempt}"
         for message in messages:
             if not message.metadata.group_id:
@@ -133,26 +139,24 @@ class RoundLoop:
     def _attempt(self, phase: Phase, messages: list[Message]) -> tuple[int, Outcome]:
         """Send the messages; return how many replies were usable, and what they gave."""
         strategy, server_round = self._strategy, self._run.server_round
-        name = f"aggregate_{phase}"
-        if getattr(type(strategy), name) is not getattr(Strategy, name):
-            # A strategy that aggregates itself is handed the replies, all of them at hand.
-            replies = self._grid.send_and_receive(messages, timeout=self._timeout)
-            count = sum(reply.has_content() for reply in replies)
-            if count < self._needed(len(messages)):
-                return count, (None, None)
-            outcome = getattr(strategy, name)(server_round, replies)
-        else:
+        needed = strategy.replies_needed(len(messages))
+        aggregate = getattr(strategy, f"aggregate_{phase}")
+        if getattr(aggregate, "__func__", None) is getattr(Strategy, f"aggregate_{phase}"):
             aggregator = getattr(strategy, f"{phase}_aggregator")(server_round)
             folded = self._grid.fold(messages, aggregator, timeout=self._timeout)
-            count = folded.count
-            if count < self._needed(len(messages)):
-                return count, (None, None)
+            if folded.count < needed:
+                return folded.count, (None, None)
             outcome = getattr(strategy, f"finish_{phase}")(server_round, folded.value)
-        return count, outcome if phase == "train" else (None, outcome)
-
-    def _needed(self, cohort: int) -> int:
-        least = self._strategy.min_completion
-        return max(1, math.ceil(least * cohort) if isinstance(least, float) else least)
+            return folded.count, checked(phase, outcome)
+        # A strategy that aggregates itself is handed the replies, all of them at hand.
+        replies = self._grid.send_and_receive(messages, timeout=self._timeout)
+        count = sum(reply.has_content() for reply in replies)
+        if count < needed:
+            return count, (None, None)
+        failed_before = len(self._run.failures)
+        outcome = aggregate(server_round, replies)
+        # It may have called super(), and that may have rejected some of them.
+        return count - (len(self._run.failures) - failed_before), checked(phase, outcome)
 
     def _finish_phase(
         self, phase: Phase, count: int, failed: int, metrics: MetricRecord | None, seconds: float
@@ -163,7 +167,7 @@ class RoundLoop:
             phase=phase,
             replies=count,
             failures=failed,
-            metrics=plain(metrics),
+            metrics=dict(metrics or {}),
             seconds=seconds,
         )
         if metrics is not None:
@@ -173,7 +177,7 @@ class RoundLoop:
         if self._evaluate_fn is None:
             return
         begin, server_round = SYSTEM_CLOCK.monotonic(), self._run.server_round
-        metrics = self._evaluate_fn(server_round, self._result.arrays)
+        metrics = _metrics(self._evaluate_fn(server_round, self._result.arrays.copy()))
         timing.server_evaluate_s = SYSTEM_CLOCK.monotonic() - begin
         if metrics is None:
             return
@@ -181,7 +185,7 @@ class RoundLoop:
         self._run.emit(
             "server_evaluated",
             round=server_round,
-            metrics=plain(metrics),
+            metrics=dict(metrics),
             seconds=timing.server_evaluate_s,
         )
         self._run.record_metrics("server", metrics)
@@ -202,10 +206,52 @@ class RoundLoop:
         )
 
 
+def checked(phase: Phase, outcome: object) -> Outcome:
+    """Return what a strategy's aggregation gave, if it is of the types agreed upon.
+
+    Raises
+    ------
+    UsageError
+        It is not.
+    """
+    if phase == "evaluate":
+        return None, _metrics(outcome)
+    if not isinstance(outcome, tuple) or len(outcome) != 2:
+        raise UsageError(
+            f"training was aggregated to a {type(outcome).__name__}, not to a pair",
+            hint="return (arrays, metrics); None for either is fine",
+        )
+    arrays, metrics = outcome
+    if arrays is not None and not isinstance(arrays, ArrayRecord):
+        raise UsageError(
+            f"training was aggregated to arrays of type {type(arrays).__name__}",
+            hint="return (ArrayRecord(...), metrics)",
+        )
+    return arrays, _metrics(metrics)
+
+
+def _metrics(value: object) -> MetricRecord | None:
+    if value is None or isinstance(value, MetricRecord):
+        return value
+    raise UsageError(
+        f"metrics came as a {type(value).__name__}, not as a MetricRecord",
+        hint='return MetricRecord({"loss": loss, ...}), or None',
+    )
+
+
 def frozen_copy(arrays: ArrayRecord) -> ArrayRecord:
-    """Return a copy whose arrays nobody can change."""
-    copies: dict[str, Any] = {}
-    for key, view in arrays.views().items():
-        copies[key] = np.array(view, order="C")
-        copies[key].flags.writeable = False
+    """Return a copy whose arrays nobody can change.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weights = np.zeros(2)
+    >>> copy = frozen_copy(ArrayRecord([weights]))
+    >>> weights += 1
+    >>> copy["0"].view().tolist(), copy["0"].frozen
+    ([0.0, 0.0], True)
+    """
+    copies = {key: array.numpy() for key, array in arrays.items()}
+    for copy in copies.values():
+        copy.flags.writeable = False
     return ArrayRecord(copies)

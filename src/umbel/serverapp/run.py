@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from umbel.base import SYSTEM_CLOCK, Seeds, new_run_id
+from umbel.base import SYSTEM_CLOCK, ConfigError, Seeds, new_run_id
 from umbel.records import Error, MetricRecord
-from umbel.serverapp.runlog import RunLog
+from umbel.serverapp.runlog import RunLog, strict_json
 
 if TYPE_CHECKING:
     from umbel.serverapp.result import Result
@@ -25,7 +24,7 @@ class RunEvent:
     name : str
         For example ``"round_finished"`` or ``"progress"``; ``docs/run-folder.md`` lists them.
     data : dict
-        The facts, as JSON takes them.
+        The facts.
     """
 
     name: str
@@ -76,15 +75,30 @@ class Run:
     run_config : dict
         The app's settings.
     folder : Path or None
-        Where the log and the metrics go; ``None`` keeps them in memory.
+        Where the log and the metrics go; without it the log lives in memory.
     observers : sequence of callables
         Called with every :class:`RunEvent`.
     server_round, attempt, phase : int, int, str
         Where the run is: the round, how often this phase was repeated, and the kind of message.
+    cohort : tuple of int
+        The nodes that the phase in progress sends to, in order.
     failures : list of Failure
         Every client that gave no usable reply; the grid adds to it as they become known.
     result : Result or None
         What the last strategy that was started has come to.
+    log : RunLog
+        What happened.
+
+    Raises
+    ------
+    ConfigError
+        The folder holds a run already.
+
+    Examples
+    --------
+    >>> run = Run(seeds=Seeds(7), observers=[lambda event: print(event.name, event.data)])
+    >>> run.emit("greeting", words=2)
+    greeting {'words': 2}
     """
 
     run_id: str = field(default_factory=lambda: new_run_id(SYSTEM_CLOCK.now()))
@@ -95,32 +109,42 @@ class Run:
     server_round: int = 0
     attempt: int = 0
     phase: str = ""
+    cohort: tuple[int, ...] = ()
     failures: list[Failure] = field(default_factory=list)
     result: Result | None = None
+    log: RunLog = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.log = RunLog(self.folder / "log.jsonl" if self.folder else None)
+        if self.log.count:
+            self.log.close()
+            raise ConfigError(
+                "the folder holds a run already", hint="choose another one", run_dir=self.folder
+            )
 
     def close(self) -> None:
         """Close the log."""
         self.log.close()
 
-    def emit(self, event: str, **data: Any) -> None:
+    def emit(self, event: str, /, **data: Any) -> None:
         """Append an event to the log and tell the observers."""
-        entry = self.log.append(event, **data)
-        self.notify(event, **entry.data)
+        self.log.append(event, **data)
+        self.notify(event, **data)
 
-    def notify(self, event: str, **data: Any) -> None:
+    def notify(self, event: str, /, **data: Any) -> None:
         """Tell the observers about something too fleeting for the log."""
         for observer in self.observers:
             observer(RunEvent(event, data))
 
     def begin_phase(self, phase: str, nodes: Sequence[int]) -> None:
         """Say that messages of one kind are about to go to these nodes."""
-        self.phase = phase
-        nodes = list(nodes)
+        self.phase, self.cohort = phase, tuple(int(node) for node in nodes)
         self.emit(
-            "phase_started", round=self.server_round, phase=phase, cohort=len(nodes), nodes=nodes
+            "phase_started",
+            round=self.server_round,
+            phase=phase,
+            cohort=len(self.cohort),
+            nodes=list(self.cohort),
         )
 
     def progress(self, done: int, total: int, failed: int) -> None:
@@ -135,21 +159,23 @@ class Run:
         )
 
     def fail(self, node_id: int, error: Error, phase: str | None = None) -> None:
-        """Record that a node gave no usable reply."""
+        """Record that a node gave no usable reply, here and in the result of the strategy."""
         failure = Failure(
             self.server_round,
             self.phase if phase is None else phase,
-            node_id,
+            int(node_id),
             error.kind or "Error",
             error.reason or "",
             error.traceback,
         )
         self.failures.append(failure)
+        if self.result is not None:
+            self.result.failures.append(failure)
         self.emit(
             "failure",
             round=failure.server_round,
             phase=failure.phase,
-            node_id=node_id,
+            node_id=failure.node_id,
             kind=failure.kind,
             message=failure.message,
         )
@@ -158,11 +184,6 @@ class Run:
         """Append a line to ``metrics.jsonl``."""
         if self.folder is None:
             return
-        line = {"round": self.server_round, "phase": phase, "metrics": plain(metrics)}
+        line = {"round": self.server_round, "phase": phase, "metrics": dict(metrics)}
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def plain(metrics: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return metrics as a plain dictionary, for JSON."""
-    return dict(metrics) if metrics is not None else {}
+            file.write(strict_json(line) + "\n")

@@ -6,15 +6,17 @@ Resume, history, audit and the command line all read this log; none keeps its ow
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from umbel.base import SYSTEM_CLOCK, Clock, ProtocolError, content_hash
 
 _GENESIS = "0" * 64
+_BEFORE_HASH = b', "hash": "'
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,12 @@ class LogEntry:
     event : str
         What, for example ``"round_finished"``.
     data : dict
-        The facts, as JSON takes them.
+        The facts, as JSON takes them; a number that is not finite is ``"NaN"``, ``"Infinity"`` or
+        ``"-Infinity"``.
     prev : str
         The hash of the entry before; 64 zeros for the first.
     hash : str
-        SHA-256 over all the other fields.
+        SHA-256 of the JSON text of all the other fields, as it stands in the file.
     """
 
     seq: int
@@ -52,46 +55,65 @@ class RunLog:
     ----------
     path : Path, optional
         The file to append to, one JSON object a line; without it the log lives in memory. An entry
-        is handed to the operating system before ``append`` returns.
+        is handed to the operating system before ``append`` returns. A line that was cut off when a
+        process was killed is removed.
     clock : Clock
         Where the time of an entry comes from.
+
+    Raises
+    ------
+    ProtocolError
+        The file there is was changed after it was written.
 
     Examples
     --------
     >>> log = RunLog()
-    >>> _ = log.append("round_started", round=1)
-    >>> [(entry.seq, entry.event, entry.data) for entry in log.entries]
+    >>> log.append("round_started", round=1)
+    >>> [(entry.seq, entry.event, entry.data) for entry in log.entries()]
     [(0, 'round_started', {'round': 1})]
     """
 
     def __init__(self, path: Path | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
-        self.entries: list[LogEntry] = []
+        self.count = 0
+        self._path = path
         self._clock = clock
-        self._file: TextIO | None = None
+        self._prev = _GENESIS
+        self._lines: list[bytes] = []
+        self._file: BinaryIO | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                self.entries = list(read_log(path))
-            self._file = path.open("a", encoding="utf-8")
+            self._file = path.open("ab")
+            self._file.truncate(self._resume(path))
 
-    def append(self, event: str, **data: Any) -> LogEntry:
+    def append(self, event: str, /, **data: Any) -> None:
         """Add what happened; ``data`` must be what JSON takes."""
-        prev = self.entries[-1].hash if self.entries else _GENESIS
-        seq, at = len(self.entries), self._clock.now()
-        # Through JSON and back, so that memory holds exactly what a reader of the file will see.
-        data = json.loads(json.dumps(data))
-        entry = LogEntry(seq, at, event, data, prev, _digest(seq, at, event, data, prev))
-        self.entries.append(entry)
+        fields = {
+            "seq": self.count,
+            "at": self._clock.now(),
+            "event": event,
+            "data": data,
+            "prev": self._prev,
+        }
+        text = strict_json(fields).encode()
+        digest = content_hash([text])
+        line = b'%b%b%b"}\n' % (text[:-1], _BEFORE_HASH, digest.encode())
         if self._file is not None:
-            self._file.write(json.dumps(asdict(entry)) + "\n")
+            self._file.write(line)
             self._file.flush()
-        return entry
+        else:
+            self._lines.append(line)
+        self.count, self._prev = self.count + 1, digest
+
+    def entries(self) -> Iterator[LogEntry]:
+        """Yield what was appended, as a reader of the file sees it."""
+        if self._path is not None:
+            return read_log(self._path)
+        return (entry for entry, _ in _parse(self._lines, "memory"))
 
     def close(self) -> None:
         """Close the file, if there is one."""
         if self._file is not None:
             self._file.close()
-            self._file = None
 
     def __enter__(self) -> RunLog:
         return self
@@ -104,6 +126,14 @@ class RunLog:
     ) -> None:
         self.close()
 
+    def _resume(self, path: Path) -> int:
+        """Go to the end of the chain; return how many bytes of the file are whole lines."""
+        end = 0
+        with path.open("rb") as file:
+            for entry, size_bytes in _parse(file, path):
+                self.count, self._prev, end = entry.seq + 1, entry.hash, end + size_bytes
+        return end
+
 
 def read_log(path: Path) -> Iterator[LogEntry]:
     """Yield the entries of a log file, checking the chain of hashes.
@@ -115,29 +145,48 @@ def read_log(path: Path) -> Iterator[LogEntry]:
     ProtocolError
         An entry is not what was written: which line, and why.
     """
-    prev = _GENESIS
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file):
-            if not line.endswith("\n"):
-                return
-            try:
-                entry = LogEntry(**json.loads(line))
-            except (ValueError, TypeError) as error:
-                raise ProtocolError(
-                    "a line of the run log cannot be read", file=path, line=number + 1
-                ) from error
-            expected = _digest(entry.seq, entry.at, entry.event, entry.data, entry.prev)
-            if (entry.seq, entry.prev, entry.hash) != (number, prev, expected):
-                raise ProtocolError(
-                    "the run log was changed after it was written: the chain of hashes breaks",
-                    hint="trust nothing in it from this line on",
-                    file=path,
-                    line=number + 1,
-                )
+    with path.open("rb") as file:
+        for entry, _ in _parse(file, path):
             yield entry
-            prev = entry.hash
 
 
-def _digest(seq: int, at: float, event: str, data: dict[str, Any], prev: str) -> str:
-    text = json.dumps([seq, at, event, data, prev], sort_keys=True, separators=(",", ":"))
-    return content_hash([text.encode()])
+def _parse(lines: Iterable[bytes], file: Path | str) -> Iterator[tuple[LogEntry, int]]:
+    """Yield each entry with the length of its line in bytes."""
+    prev = _GENESIS
+    for number, line in enumerate(lines):
+        if not line.endswith(b"\n"):
+            return
+        try:
+            entry = LogEntry(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise ProtocolError(
+                "a line of the run log cannot be read", file=file, line=number + 1
+            ) from error
+        text = line.rpartition(_BEFORE_HASH)[0] + b"}"
+        if (entry.seq, entry.prev, entry.hash) != (number, prev, content_hash([text])):
+            raise ProtocolError(
+                "the run log was changed after it was written: the chain of hashes breaks",
+                hint="trust nothing in it from this line on",
+                file=file,
+                line=number + 1,
+            )
+        yield entry, len(line)
+        prev = entry.hash
+
+
+def strict_json(value: Any) -> str:
+    """Return JSON that every language reads: it knows no NaN and no infinity."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return value

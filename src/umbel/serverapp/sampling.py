@@ -16,7 +16,8 @@ Sampler = Callable[[Grid, Seeds], Sequence[int]]
 class FractionSampler:
     """A fraction of the nodes, uniformly without replacement.
 
-    The size is ``max(int(nodes * fraction), min_nodes)``; a fraction of zero chooses nobody.
+    The size is ``max(int(nodes * fraction), min_nodes, 1)``; a fraction of zero chooses nobody.
+    The same random stream and the same nodes give the same choice, which is in rising order.
 
     Parameters
     ----------
@@ -35,6 +36,11 @@ class FractionSampler:
         A parameter is out of its range.
     NotEnoughNodes
         Too few nodes are connected, when called.
+
+    Examples
+    --------
+    >>> FractionSampler(fraction=0.1, min_nodes=2).size(nodes=50)
+    5
     """
 
     fraction: float = 1.0
@@ -51,12 +57,20 @@ class FractionSampler:
                 f"min_available={self.min_available}"
             )
 
+    def size(self, nodes: int) -> int:
+        """Return how many of so many nodes are chosen."""
+        if self.fraction == 0:
+            return 0
+        # Floating-point products fall short of whole numbers: 100 * 0.29 is 28.999999999999996.
+        return max(int(nodes * self.fraction + 1e-9), self.min_nodes, 1)
+
     def __call__(self, grid: Grid, seeds: Seeds) -> list[int]:
         if self.fraction == 0:
             return []
-        nodes = grid.wait_for_nodes(max(self.min_available, self.min_nodes), self.wait_s)
-        size = max(int(len(nodes) * self.fraction), self.min_nodes)
+        least = max(self.min_available, self.min_nodes, 1)
+        nodes = sorted(grid.wait_for_nodes(least, self.wait_s))
+        size = self.size(len(nodes))
         if size == len(nodes):
-            return sorted(nodes)
+            return nodes
         chosen = seeds.numpy().choice(len(nodes), size, replace=False)
         return sorted(nodes[int(i)] for i in chosen)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
-from umbel.base import ROUND_TIMEOUT_S, ConfigError
+from umbel.base import ROUND_TIMEOUT_S, ConfigError, RejectedReply
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp.grid import Grid, rejected
 from umbel.serverapp.result import Result
@@ -14,9 +15,16 @@ from umbel.serverapp.run import Run
 from umbel.updates import Aggregator, fold
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
+"""``evaluate_fn(server_round, arrays)`` evaluates the global model on the server."""
+
 ShouldStop = Callable[[int, Result], bool]
+"""``should_stop(server_round, result)`` says whether this round was the last."""
+
 Callback = Callable[[int, Result], None]
+"""``callback(server_round, result)`` hears that a round is over."""
+
 OnShortfall = Literal["end", "repeat", "skip"]
+"""What too few usable replies lead to."""
 
 
 class Strategy(ABC):
@@ -25,12 +33,13 @@ class Strategy(ABC):
     Override ``configure_train``, ``aggregate_train``, ``configure_evaluate``,
     ``aggregate_evaluate`` or ``start``. As long as ``aggregate_train`` is not overridden, replies
     are folded by ``train_aggregator`` where they arise and never held together; once it is, it is
-    handed all of them. The same goes for evaluation.
+    handed all of them. Either way gives the same bits. The same goes for evaluation.
+    ``docs/strategies.md`` tells more.
 
     Attributes
     ----------
     current_arrays : ArrayRecord
-        The global model at the start of the round; ``start`` sets it.
+        The global model that the phase in progress sends; empty until the first.
     run : Run or None
         The run in progress.
     min_completion : int or float
@@ -44,7 +53,7 @@ class Strategy(ABC):
         How often a phase is repeated at most.
     """
 
-    current_arrays: ArrayRecord
+    current_arrays: ArrayRecord = ArrayRecord()
     run: Run | None = None
     min_completion: int | float = 1
     on_shortfall: OnShortfall = "end"
@@ -59,7 +68,17 @@ class Strategy(ABC):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Return the new global model and the cohort's metrics; ``None`` keeps the old model."""
+        """Return the new global model and the cohort's metrics; ``None`` keeps the old model.
+
+        Parameters
+        ----------
+        server_round : int
+            The round, from 1.
+        replies : iterable of Message
+            The replies that have come, errors among them, in the order of the cohort. Leave some
+            out or change their content before handing them to ``super()``, as you like: a reply's
+            place in the sum is that of its node in the cohort.
+        """
         value = self._fold(self.train_aggregator(server_round), replies)
         return (None, None) if value is None else self.finish_train(server_round, value)
 
@@ -94,6 +113,14 @@ class Strategy(ABC):
         """Return the metrics from the outcome of ``evaluate_aggregator``."""
         raise self._lacks("evaluate")
 
+    def replies_needed(self, cohort: int) -> int:
+        """Return how many usable replies a phase needs, by ``min_completion``."""
+        least = self.min_completion
+        if isinstance(least, float):
+            # Floating-point products overshoot whole numbers: 100 * 0.07 is 7.000000000000001.
+            return max(1, math.ceil(least * cohort - 1e-9))
+        return max(1, least)
+
     def summary(self) -> str:
         """Return one line that says what this strategy is."""
         return type(self).__name__
@@ -125,7 +152,8 @@ class Strategy(ABC):
         """Run the rounds and return what came of them.
 
         First ``evaluate_fn(0, initial_arrays)``; then in each round: training, evaluation by
-        clients, ``evaluate_fn(round, arrays)``, ``callbacks``, ``should_stop``.
+        clients, ``evaluate_fn(round, arrays)``, ``callbacks``, ``should_stop``. An exception of
+        one of these functions ends the run.
 
         Parameters
         ----------
@@ -154,6 +182,8 @@ class Strategy(ABC):
             A phase stayed below ``min_completion``, as ``on_shortfall`` has it.
         AggregationError
             Replies do not fit together, or all weights are zero.
+        UsageError
+            An argument, or what one of the functions returned, is of another type.
         """
         from umbel.serverapp.rounds import RoundLoop
 
@@ -161,16 +191,35 @@ class Strategy(ABC):
         return loop.run(initial_arrays, num_rounds, should_stop, tuple(callbacks))
 
     def _fold(self, aggregator: Aggregator[Any], replies: Iterable[Message]) -> Any:
-        at_hand = list(replies)
+        """Return the outcome over the replies, or ``None`` if too few of them can be used."""
+        members = self._members(list(replies))
+        contents = [m.content if m is not None and m.has_content() else None for m in members]
+        usable = sum(content is not None for content in contents)
 
-        def reject(position: int, error: Any) -> None:
-            if self.run is None:
+        def reject(position: int, error: RejectedReply) -> None:
+            nonlocal usable
+            usable -= 1
+            member = members[position]
+            if self.run is None or member is None:
                 raise error
-            self.run.fail(at_hand[position].metadata.src_node_id, rejected(error))
+            self.run.fail(member.metadata.src_node_id, rejected(error))
 
-        contents = (reply.content if reply.has_content() else None for reply in at_hand)
-        total = fold(aggregator, contents, len(at_hand), reject)
-        return None if total is None else aggregator.finish(total)
+        total = fold(aggregator, contents, len(members), reject)
+        if total is None or usable < self.replies_needed(len(members)):
+            return None
+        return aggregator.finish(total)
+
+    def _members(self, replies: Sequence[Message]) -> Sequence[Message | None]:
+        """Return a place for each member of the cohort, so that sums have the same brackets.
+
+        Replies that are not those of the phase in progress are taken in their own order.
+        """
+        cohort = () if self.run is None else self.run.cohort
+        by_node = {reply.metadata.src_node_id: reply for reply in replies}
+        places = set(cohort)
+        if len(by_node) < len(replies) or len(places) < len(cohort) or by_node.keys() - places:
+            return replies
+        return [by_node.get(node) for node in cohort]
 
     def _lacks(self, phase: str) -> ConfigError:
         return ConfigError(

@@ -112,6 +112,8 @@ class Worker:
         self._sums: PartialSums[Any] | None = None
         self._aggregator: Aggregator[Any] | None = None
         self._states: list[tuple[int, Any]] = []
+        self._uncommitted: list[Task] = []
+        self._failed: set[int] = set()
         self._last_commit = 0.0
 
     def run(self, batch: Batch) -> Report:
@@ -128,17 +130,13 @@ class Worker:
     def _run(self, batch: Batch, report: Report) -> None:
         begin = SYSTEM_CLOCK.monotonic()
         self._prepare(batch, begin)
-        for task in batch.tasks:
-            self._on_task(task.position)
-            content = self._run_task(task, report)
-            if self._sums is not None:
-                self._fold(task, content, report)
-        self._on_task(-1)
+        self._run_tasks(batch.tasks, report)
         now = SYSTEM_CLOCK.monotonic()
         report.elapsed_s = now - begin
         report.committed = self._sums is None or batch.commit or now - self._last_commit > COMMIT_S
         if report.committed:
-            self._commit(report, now)
+            self._commit(report)
+            self._last_commit = now
 
     def forget(self, blobs: list[int], contents: list[int]) -> None:
         """Let go of bodies that will not be needed again."""
@@ -154,9 +152,11 @@ class Worker:
             self._contents[content] = self._assemble(spec)
         if batch.job != self._job:
             self._job, self._states, self._last_commit = batch.job, [], now
+            self._uncommitted, self._failed = [], set()
             self._aggregator, self._sums = None, None
             if batch.aggregator is not None:
                 aggregator: Aggregator[Any] = cloudpickle.loads(batch.aggregator)
+                aggregator.looks_at_values = False
                 self._aggregator = aggregator
                 self._sums = PartialSums(batch.cohort, aggregator.merge)
 
@@ -166,6 +166,17 @@ class Worker:
         return RecordDict(
             {name: arrays[name] if name in arrays else small[name] for name in spec.order}
         )
+
+    def _run_tasks(self, tasks: list[Task], report: Report) -> None:
+        for task in tasks:
+            self._on_task(task.position)
+            content = self._run_task(task, report)
+            if self._sums is not None:
+                self._fold(task, content, report)
+        self._on_task(-1)
+        if self._sums is not None:
+            self._uncommitted += tasks
+            self._failed.update(position for position, _ in report.errors)
 
     def _run_task(self, task: Task, report: Report) -> RecordDict | None:
         """Run one client; return what it replied, or ``None`` and an error in the report."""
@@ -230,14 +241,32 @@ class Worker:
             run_config=dict(self._spec.run_config),
         )
 
-    def _commit(self, report: Report, now: float) -> None:
-        report.states, self._states = self._states, []
-        self._last_commit = now
-        if self._sums is not None and self._aggregator is not None:
-            for span, acc in self._sums.drain():
-                packed = None if acc is None else encode(self._aggregator.pack(acc))
+    def _commit(self, report: Report) -> None:
+        """Put into the report what was kept back: partial sums, and the states that go with them."""
+        aggregator, sums = self._aggregator, self._sums
+        if aggregator is not None and sums is not None:
+            partials = list(sums.drain())
+            if not all(acc is None or aggregator.is_sound(acc) for _, acc in partials):
+                self._run_again(aggregator, report)
+                partials = list(sums.drain())
+            for span, acc in partials:
+                packed = None if acc is None else encode(aggregator.pack(acc))
                 report.partials.append((span, packed))
+            self._uncommitted = []
+        report.states, self._states = self._states, []
 
+    def _run_again(self, aggregator: Aggregator[Any], report: Report) -> None:
+        """Repeat what is not committed, and look at the values of every reply this time.
+
+        A value that spoils the mean is rare, and looking for it in every reply costs as much as
+        adding it. The clients' random streams begin anew, so their replies are the same.
+        """
+        aggregator.looks_at_values = True
+        known, self._states, tasks = self._failed.copy(), [], self._uncommitted
+        self._uncommitted = []
+        again = Report(report.job)
+        self._run_tasks(tasks, again)
+        report.errors += [error for error in again.errors if error[0] not in known]
 
 def _ignores_interrupts() -> bool:
     """Whether Ctrl-C is not for this process, so that a KeyboardInterrupt is a client's own."""

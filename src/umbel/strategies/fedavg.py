@@ -27,14 +27,25 @@ from umbel.updates import (
     Transform,
     WeightedMean,
     cast_back,
+    is_whole,
     pack_state,
+    same_layout,
     sum_dtype,
     unpack_state,
 )
 
 MetricsAggrFn = Callable[[list[RecordDict], str], MetricRecord]
+"""``f(replies without their arrays, name of the weight)`` gives the cohort's metrics."""
 
-_BATCH_NORM = ("*running_mean", "*running_var", "*num_batches_tracked")
+BATCH_STATISTICS = (
+    "*running_mean",
+    "*running_var",
+    "*num_batches_tracked",
+    "*moving_mean",
+    "*moving_variance",
+    "batch_stats/*",
+)
+"""What PyTorch, Keras and Flax call the statistics of batch normalisation."""
 
 
 class FedAvgOptions(TypedDict, total=False):
@@ -64,12 +75,15 @@ class FedAvg(Strategy):
 
     McMahan et al. 2017, arXiv:1602.05629, algorithm 1. With a ``server_optimizer`` the mean update
     ``mean - x`` goes through it and the outcome is added to ``x``: Reddi et al. 2021,
-    arXiv:2003.00295, algorithm 1.
+    arXiv:2003.00295, algorithm 1. A coordinate whose update the optimizer leaves as it is takes the
+    mean itself, so that the identity is plain FedAvg, bit for bit.
 
     Parameters
     ----------
     fraction_train, fraction_evaluate : float, default=1.0
-        The part of the nodes that takes part in a round, in ``[0, 1]``; 0 leaves the phase out.
+        The part of the nodes that takes part in a round, in ``[0, 1]``; 0 leaves the phase out. It
+        and the three numbers below are read anew in every round, so that an override can change
+        them.
     min_train_nodes, min_evaluate_nodes : int, default=2
         At least so many take part.
     min_available_nodes : int, default=2
@@ -86,7 +100,8 @@ class FedAvg(Strategy):
         What is done to the mean update; ``None`` takes the mean as it is, bit for bit.
     averaged_keys : sequence of str
         Patterns of array names that take the plain mean whatever the server optimizer; by default
-        the statistics of batch normalisation. Whole numbers always do.
+        the statistics of batch normalisation, where a variance must not turn negative. Whole
+        numbers always do.
     require_finite : bool, default=True
         Reject replies that hold NaN or infinity.
     min_completion, on_shortfall, max_repeats
@@ -119,7 +134,7 @@ class FedAvg(Strategy):
         train_sampler: Sampler | None = None,
         evaluate_sampler: Sampler | None = None,
         server_optimizer: Transform | None = None,
-        averaged_keys: Sequence[str] = _BATCH_NORM,
+        averaged_keys: Sequence[str] = BATCH_STATISTICS,
         require_finite: bool = True,
         min_completion: int | float = 1,
         on_shortfall: OnShortfall = "end",
@@ -136,17 +151,16 @@ class FedAvg(Strategy):
             raise ConfigError(f"on_shortfall is 'end', 'repeat' or 'skip', got {on_shortfall!r}")
         self.fraction_train = fraction_train
         self.fraction_evaluate = fraction_evaluate
+        self.min_train_nodes = min_train_nodes
+        self.min_evaluate_nodes = min_evaluate_nodes
+        self.min_available_nodes = min_available_nodes
         self.weighted_by_key = weighted_by_key
         self.arrayrecord_key = arrayrecord_key
         self.configrecord_key = configrecord_key
         self.train_metrics_aggr_fn = train_metrics_aggr_fn
         self.evaluate_metrics_aggr_fn = evaluate_metrics_aggr_fn
-        self.train_sampler = train_sampler or FractionSampler(
-            fraction_train, min_train_nodes, min_available_nodes
-        )
-        self.evaluate_sampler = evaluate_sampler or FractionSampler(
-            fraction_evaluate, min_evaluate_nodes, min_available_nodes
-        )
+        self.train_sampler = train_sampler
+        self.evaluate_sampler = evaluate_sampler
         self.server_optimizer = server_optimizer
         self.averaged_keys = tuple(averaged_keys)
         self.require_finite = require_finite
@@ -154,22 +168,29 @@ class FedAvg(Strategy):
         self.on_shortfall = on_shortfall
         self.max_repeats = max_repeats
         self._optimizer_state: State | None = None
+        for message_type in (MessageType.TRAIN, MessageType.EVALUATE):
+            self._sampler(message_type)  # raises if a parameter is out of its range
 
     def summary(self) -> str:
-        return (
-            f"{type(self).__name__}(fraction_train={self.fraction_train}, "
-            f"fraction_evaluate={self.fraction_evaluate}, weighted by {self.weighted_by_key})"
+        parts = ", ".join(
+            f"fraction_{name}={fraction}" if sampler is None else f"{name}_sampler={sampler!r}"
+            for name, fraction, sampler in (
+                ("train", self.fraction_train, self.train_sampler),
+                ("evaluate", self.fraction_evaluate, self.evaluate_sampler),
+            )
         )
+        return f"{type(self).__name__}({parts}, weighted by {self.weighted_by_key})"
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        return self._messages(MessageType.TRAIN, self.train_sampler, arrays, config, grid)
+        self.current_arrays = arrays
+        return self._messages(MessageType.TRAIN, server_round, arrays, config, grid)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        return self._messages(MessageType.EVALUATE, self.evaluate_sampler, arrays, config, grid)
+        return self._messages(MessageType.EVALUATE, server_round, arrays, config, grid)
 
     def train_aggregator(self, server_round: int) -> Aggregator[Any]:
         shapes = {key: array.shape for key, array in self.current_arrays.items()}
@@ -195,20 +216,37 @@ class FedAvg(Strategy):
         return pack_state(self._optimizer_state or {})
 
     def load_state_dict(self, state: RecordDict) -> None:
-        self._optimizer_state = unpack_state(state) or None
+        loaded = unpack_state(state) or None
+        optimizer = self.server_optimizer
+        if loaded is not None and not same_layout(loaded, optimizer.init({}) if optimizer else {}):
+            raise ConfigError(
+                f"the state {sorted(state)} is not one of {self.summary()}",
+                hint="load it into the kind of strategy that it came from",
+            )
+        self._optimizer_state = loaded
+
+    def _sampler(self, message_type: str) -> Sampler:
+        if message_type == MessageType.TRAIN:
+            own, fraction, least = self.train_sampler, self.fraction_train, self.min_train_nodes
+        else:
+            own, fraction = self.evaluate_sampler, self.fraction_evaluate
+            least = self.min_evaluate_nodes
+        return own or FractionSampler(fraction, least, self.min_available_nodes)
 
     def _messages(
         self,
         message_type: str,
-        sampler: Sampler,
+        server_round: int,
         arrays: ArrayRecord,
         config: ConfigRecord,
         grid: Grid,
     ) -> list[Message]:
         run = grid.run
-        seeds = run.seeds.child("round", run.server_round, message_type, run.attempt, "sample")
+        seeds = run.seeds.child("round", server_round, message_type, run.attempt, "sample")
+        nodes = self._sampler(message_type)(grid, seeds)
         content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
-        return [Message(content, node, message_type) for node in sampler(grid, seeds)]
+        # The records are shared, so that they are sent once; the dictionary is each message's own.
+        return [Message(RecordDict(content), int(node), message_type) for node in nodes]
 
     def _metrics(self, value: Any, aggregate: MetricsAggrFn | None) -> tuple[Mean, MetricRecord]:
         if aggregate is None:
@@ -236,11 +274,13 @@ class FedAvg(Strategy):
         after = dict(target)
         for key, change in step.items():
             value = current[key]
-            after[key] = cast_back(np.asarray(value.astype(change.dtype) + change), value.dtype)
+            moved = cast_back(np.asarray(value.astype(change.dtype) + change), value.dtype)
+            # Where the optimizer changed nothing the mean stands: x + (mean - x) is not the mean.
+            after[key] = np.where(change == update[key], target[key].astype(value.dtype), moved)
             after[key].flags.writeable = False
         return ArrayRecord(after)
 
     def _is_optimized(self, key: str, value: np.ndarray[Any, Any]) -> bool:
-        if value.dtype.kind in "iub":
+        if is_whole(value.dtype):
             return False
         return not any(fnmatchcase(key, pattern) for pattern in self.averaged_keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
+from umbel.base import ConfigError
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions
 from umbel.updates import Transform, chain, momentum, scale
 
@@ -17,11 +18,21 @@ class FedAvgM(FedAvg):
     Parameters
     ----------
     server_learning_rate : float, default=1.0
-        ``lr``.
+        ``lr``, positive.
     server_momentum : float, default=0.0
-        ``mu``.
+        ``mu``, in [0, 1).
     **options
         Those of :class:`FedAvg`.
+
+    Raises
+    ------
+    ConfigError
+        A parameter is out of its range.
+
+    Examples
+    --------
+    >>> FedAvgM(server_momentum=0.9).server_optimizer is not None
+    True
     """
 
     def __init__(
@@ -31,6 +42,12 @@ class FedAvgM(FedAvg):
         server_momentum: float = 0.0,
         **options: Unpack[FedAvgOptions],
     ) -> None:
+        if not (server_learning_rate > 0 and 0 <= server_momentum < 1):
+            raise ConfigError(
+                f"FedAvgM(server_learning_rate={server_learning_rate}, "
+                f"server_momentum={server_momentum}) cannot step",
+                hint="the learning rate is positive, the momentum lies in [0, 1)",
+            )
         parts: list[Transform] = []
         if server_momentum != 0.0:
             parts.append(momentum(server_momentum))

@@ -137,6 +137,13 @@ class WeightedMean(Aggregator[WeightedSum]):
         acc.count += 1
         return acc
 
+    def is_sound(self, acc: WeightedSum) -> bool:
+        return (
+            not self.require_finite
+            or acc.arrays is None
+            or all_finite(list(acc.arrays.named().values()))
+        )
+
     def merge(self, left: WeightedSum, right: WeightedSum) -> WeightedSum:
         if left.arrays is not None and right.arrays is not None:
             mine, theirs = left.arrays.shapes, right.arrays.shapes
@@ -248,7 +255,8 @@ class WeightedMean(Aggregator[WeightedSum]):
                 f"its arrays are not those of the model: {_difference(expected, shapes)}",
                 hint="train the model that the message carried, and reply with the same keys",
             )
-        if self.require_finite and not all_finite(list(arrays.values())):
+        look = self.require_finite and self.looks_at_values
+        if look and not all_finite(list(arrays.values())):
             key = next(key for key, value in arrays.items() if not all_finite([value]))
             raise RejectedReply(
                 f"its array {key!r} holds NaN or infinity",
