@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from umbel.base import AggregationError, RejectedReply
+from umbel.base import AggregationError, RejectedReply, for_each
 from umbel.records import ArrayRecord, MetricRecord, RecordDict
 from umbel.updates.aggregator import Aggregator
 from umbel.updates.arrays import Arrays, NDArray, cast_back
@@ -152,8 +152,7 @@ class WeightedMean(Aggregator[WeightedSum]):
                     f"replies hold different arrays: {_difference(mine, theirs)}",
                     hint="every client must reply with the same keys and shapes",
                 )
-            with np.errstate(over="ignore", invalid="ignore"):
-                left.arrays.merge(right.arrays)
+            left.arrays.merge(right.arrays)
         for key, metric in right.metrics.items():
             _add_metric(left, key, metric, right.metric_weights[key])
         left.weight += right.weight
@@ -173,8 +172,7 @@ class WeightedMean(Aggregator[WeightedSum]):
             metrics[key] = (
                 [v / weight for v in value] if isinstance(value, list) else value / weight
             )
-        with np.errstate(over="ignore", invalid="ignore"):
-            arrays = ArrayRecord(self._means(acc)) if self.with_arrays else None
+        arrays = ArrayRecord(self._means(acc)) if self.with_arrays else None
         return Mean(arrays, MetricRecord(metrics), acc.weight, acc.count)
 
     def pack(self, acc: WeightedSum) -> RecordDict:
@@ -211,20 +209,26 @@ class WeightedMean(Aggregator[WeightedSum]):
         """Divide the sums by the weight, in place where that can be."""
         if acc.arrays is None:
             return {}
-        means, sums, dtypes = {}, acc.arrays.named(), acc.arrays.dtypes
-        for key in self.shapes or sums:
+        sums, dtypes = acc.arrays.named(), acc.arrays.dtypes
+        # Filled first, so that the order of keys does not depend on which thread is done first.
+        means = dict.fromkeys(self.shapes or sums, np.empty(0))
+
+        def divide(key: str) -> None:
             total = sums[key]
             # An array of its own, and read-only: then it can be sent twice and copied once.
             out = total if total.flags.writeable and total.flags.owndata else None
-            mean = np.asarray(np.divide(total, acc.weight, out=out, dtype=total.dtype))
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean = np.asarray(np.divide(total, acc.weight, out=out, dtype=total.dtype))
+                means[key] = cast_back(mean, dtypes[key].newbyteorder("="))
+            means[key].flags.writeable = False
             if self.require_finite and not all_finite([mean]):
                 raise AggregationError(
                     "the replies' values are so large that their sum overflows",
                     hint=f"make the weights {self.weighted_by!r} smaller, or train in float64",
                     key=key,
                 )
-            means[key] = cast_back(mean, dtypes[key].newbyteorder("="))
-            means[key].flags.writeable = False
+
+        for_each(divide, list(means), sum(total.nbytes for total in sums.values()))
         return means
 
     def _read(self, content: RecordDict) -> tuple[Arrays, MetricRecord]:
