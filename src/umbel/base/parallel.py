@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -46,5 +46,6 @@ def for_each(work: Callable[[T], object], items: Iterable[T], size_bytes: int) -
         return
     if _Threads.pool is None:
         _Threads.pool = ThreadPoolExecutor(_Threads.count, thread_name_prefix="umbel")
-    for future in [_Threads.pool.submit(work, item) for item in items]:
+    futures = [_Threads.pool.submit(work, item) for item in items]
+    for future in wait(futures).done:
         future.result()
