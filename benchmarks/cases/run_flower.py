@@ -8,12 +8,13 @@ import warnings
 
 warnings.simplefilter("ignore")
 
-from cases.report import print_report, seconds_alive
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
+
+from cases.report import print_report, seconds_alive
 
 _loaded: dict = {}
 
@@ -29,6 +30,7 @@ def train_trivial(message, context):
 
 def train_cnn(message, context):
     import torch
+
     from cases.cnn import load, make_net, train
 
     if not _loaded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from cases.report import print_report, seconds_alive
 from umbel import (
     ArrayRecord,
     ClientApp,
@@ -14,8 +15,6 @@ from umbel import (
     run_simulation,
 )
 from umbel.strategies import FedAvg
-
-from cases.report import print_report, seconds_alive
 
 trivial_client, cnn_client = ClientApp(), ClientApp()
 _loaded: dict = {}

@@ -12,8 +12,11 @@ import socket
 import struct
 from typing import Any
 
+from umbel.base import StateError
+
 _HEADER = struct.Struct("<QI")
 _FDS_A_MESSAGE = 200  # the kernel takes 253
+_CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS lacks it
 
 
 class Closed(Exception):
@@ -71,16 +74,24 @@ class Channel:
         ------
         Closed
             The other end is gone.
+        StateError
+            This process has no room for the descriptors.
         """
         try:
             size, count = _HEADER.unpack(self._exactly(_HEADER.size))
             body = self._exactly(size)
             fds: list[int] = []
             while len(fds) < count:
-                mark, part, _, _ = socket.recv_fds(self.sock, 1, _FDS_A_MESSAGE)
+                mark, part, flags, _ = socket.recv_fds(self.sock, 1, _FDS_A_MESSAGE, _CLOEXEC)
                 if not mark:
                     raise Closed
                 fds += part
+                if flags & socket.MSG_CTRUNC:
+                    # What did not fit is gone; to wait for it would be to wait for ever.
+                    raise StateError(
+                        "this process has as many open files as it may have",
+                        hint="raise the limit (ulimit -n), or let go of replies once they are read",
+                    )
         except OSError as error:
             raise Closed from error
         return marshal.loads(body), fds

@@ -13,14 +13,15 @@ from umbel.simulation.job import Job, WorkerState
 from umbel.simulation.merger import Merger
 from umbel.simulation.publisher import Publisher
 from umbel.simulation.states import StateStore
-from umbel.simulation.tasks import Batch, Report, Task
-from umbel.updates import Aggregator
+from umbel.simulation.tasks import Batch, Report, Task, unpack_fault
+from umbel.updates import Aggregator, Span
 
 BATCH_MIN_S = 0.001
 BATCH_MAX_S = 0.008
 """Batches take about so long: long enough to hide the dispatch, short enough to share the work."""
 
 _LOST_IN_A_ROW_MAX = 3
+"""Times the number of workers: they all die when the process they came from does."""
 
 
 class Dispatcher:
@@ -63,7 +64,15 @@ class Dispatcher:
         self._assign()
 
     def pump(self, timeout_s: float | None = None) -> None:
-        """Hand out work, wait for something to happen, and deal with it."""
+        """Hand out work, wait for something to happen, and deal with it.
+
+        Raises
+        ------
+        Exception
+            What an aggregator raised when it merged; its job is given up.
+        NodeLost
+            Workers end before they run a client.
+        """
         self._assign()
         self._close_done()
         if not self.jobs:
@@ -153,23 +162,33 @@ class Dispatcher:
             state.uncommitted.setdefault(job.number, []).extend(positions)
             if report.committed:
                 del state.uncommitted[job.number]
-            for span, payload in report.partials:
-                job.put(span, payload)
+            self._merge(job, report.partials)
         for position, (code, reason, kind, trace) in report.errors:
             self._fail(job, position, Error(code, reason, kind=kind, traceback=trace))
+        if report.fault is not None:
+            job.fault = job.fault or unpack_fault(report.fault)
         self._run.progress(job.settled, job.cohort, len(job.errors))
+
+    def _merge(self, job: Job, partials: list[tuple[Span, Any]]) -> None:
+        try:
+            for span, payload in partials:
+                job.put(span, payload)
+        except Exception as error:  # the aggregator's; it ends this job and no other
+            job.fault = job.fault or error
 
     def _take_loss(self, event: Lost) -> None:
         state = self._workers[event.worker]
         job, positions, uncommitted = state.job, state.positions, state.uncommitted
         state.reset()
         crashed = Error(ErrorCode.CLIENT_APP_CRASHED, event.reason, kind=event.kind)
+        wanted = event.worker in self._ending
         error = self._ending.pop(event.worker, crashed)
         if job is not None:
             for position in event.suspects:
                 self._fail(job, position, error)
-        self._lost_in_a_row = 0 if event.suspects else self._lost_in_a_row + 1
-        if self._lost_in_a_row > _LOST_IN_A_ROW_MAX:
+        if job is not None and not wanted:
+            self._lost_in_a_row = 0 if event.suspects else self._lost_in_a_row + 1
+        if self._lost_in_a_row > _LOST_IN_A_ROW_MAX * len(self._workers):
             raise NodeLost(
                 f"workers end before they run a client: {event.reason}",
                 hint="see what they printed; the machine may be out of memory",
@@ -240,6 +259,8 @@ class Dispatcher:
         for job in [job for job in self.jobs if job.done]:
             self.jobs.remove(job)
             self.publisher.finish(job.number)
+            if job.fault is not None:
+                raise job.fault
 
     def release(self, job: Job) -> None:
         """Hear that the partial sums of a job have been read."""

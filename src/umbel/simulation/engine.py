@@ -96,10 +96,11 @@ class SimulationGrid(Grid):
             return super().fold(messages, aggregator, timeout=timeout)
         self.finish()  # two jobs must not read and write the same states at once
         job = self._open_job(messages, aggregator, timeout)
-        self._dispatcher.finish(job)
-        total = job.total()
-        value = None if total is None else aggregator.finish(total)
-        self._dispatcher.release(job)
+        try:
+            self._dispatcher.finish(job)
+            value = _outcome(job, aggregator)
+        finally:
+            self._dispatcher.release(job)
         failures = [(job.tasks[p].node_id, error) for p, error in sorted(job.errors.items())]
         return Folded(value, job.cohort - len(failures), failures)
 
@@ -164,3 +165,9 @@ class SimulationGrid(Grid):
             # A message that was given up at the deadline has an error, but no reply.
             if reply is not None and position not in job.given_up:
                 yield reply
+
+
+def _outcome(job: Job, aggregator: Aggregator[Any]) -> Any:
+    # No sum is held any more once this has returned, so that its memory can be used again.
+    total = job.total()
+    return None if total is None else aggregator.finish(total)

@@ -36,6 +36,8 @@ class Job:
         When to give up, on the monotonic clock.
     expired, given_up : bool, set of int
         Whether that was, and the positions that no reply had come to.
+    fault : Exception or None
+        What ended it, when that was no client.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Job:
         self.deadline_s = deadline_s
         self.expired = False
         self.given_up: set[int] = set()
+        self.fault: Exception | None = None
         self.settled = 0
         self.errors: dict[int, Error] = {}
         self.replies: list[Message | None] = [None] * len(messages)
@@ -75,6 +78,8 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether nothing is left to wait for."""
+        if self.fault is not None:
+            return True
         if self.sums is not None:
             return self.cohort == 0 or self.sums.complete()
         return self.settled == self.cohort
@@ -109,8 +114,9 @@ class Job:
                 self.sums.put((position, position + 1), None)
 
     def total(self) -> Any:
-        """Return the sum over the cohort; ``None`` when no reply was usable."""
-        acc = self.sums.total() if self.sums is not None and self.cohort else None
+        """Give the sum over the cohort away; ``None`` when no reply was usable."""
+        sums, self.sums = self.sums, None
+        acc = sums.total() if sums is not None and self.cohort else None
         return None if acc is None or self.merger is None else self.merger.total(acc)
 
     def take(self, worker: int, count: int, busy: set[int]) -> list[int]:

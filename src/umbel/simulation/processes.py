@@ -9,16 +9,23 @@ import selectors
 import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from umbel.base import AppLoadError, NodeLost, environment
 from umbel.simulation.channel import Channel, Closed
-from umbel.simulation.executor import Done, Executor, Lost, Running
+from umbel.simulation.executor import Done, Executor, Lost, Running, join
 from umbel.simulation.resources import WorkerPlan
-from umbel.simulation.segments import Segment, SegmentPool, map_segment
+from umbel.simulation.segments import (
+    INLINE_MAX_BYTES,
+    Segment,
+    SegmentPool,
+    open_segment,
+    raise_open_files_limit,
+)
 from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes, Report
 from umbel.simulation.template import PROGRESS
 from umbel.simulation.threads import ENVIRONMENT
@@ -26,6 +33,7 @@ from umbel.simulation.threads import ENVIRONMENT
 _START = "import sys; from umbel.simulation.template import main; sys.exit(main(int(sys.argv[1])))"
 _GOODBYE_S = 0.5
 _LOAD_S = 600.0
+_ORPHANED = "SIGKILL", "its process and the one it came from were ended"
 
 
 class Template:
@@ -55,7 +63,7 @@ class Template:
             start_new_session=True,  # Ctrl-C in the terminal is for the engine alone
         )
         theirs.close()
-        self._ready = False
+        self._ready = self.ended = False
         path = [entry or os.getcwd() for entry in sys.path]
         with contextlib.suppress(Closed):  # what ended it is told by `wait_ready`
             self.channel.send((tuple(self._spec), path))
@@ -97,22 +105,30 @@ class Template:
         self.channel.send(("become",), fds)
         return self.process.pid
 
-    def reap(self, pid: int) -> int:
-        """End a worker, if it has not ended; return its exit code, negative for a signal."""
+    def reap(self, pid: int) -> int | None:
+        """End a worker, if it has not ended; return its exit code, negative for a signal.
+
+        It is ``None`` for the worker of an earlier process, and once this one has ended itself.
+        """
         if not self._plan.fork:
             self.process.kill()
             return self.process.wait()
-        self.channel.send(("reap", pid))
-        return int(self.channel.receive()[0])
+        try:
+            self.channel.send(("reap", pid))
+            code: int | None = self.channel.receive()[0]
+        except Closed:
+            self.ended = True
+            return None
+        return code
 
     def close(self) -> None:
-        """End the process and all that it forked."""
+        """End the process and all that it and its workers started."""
         self.channel.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(_GOODBYE_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 @dataclass
@@ -123,8 +139,8 @@ class Handle:
     ----------
     holds, asked : set, list of int
         The blobs that it maps, and those that it was asked to let go of.
-    spent : list of int
-        Its segments whose partial sums were read, so that it can use them again.
+    spent : list of (int, bool)
+        Its segments whose partial sums were read, and whether it can use them again.
     """
 
     template: Template
@@ -134,17 +150,33 @@ class Handle:
     busy: bool = False
     holds: set[int] = field(default_factory=set)
     asked: list[int] = field(default_factory=list)
-    spent: list[int] = field(default_factory=list)
+    spent: list[tuple[int, bool]] = field(default_factory=list)
 
 
 @dataclass
 class Blob:
-    """A published body: its memory, and whether anything may still read it."""
+    """A published body: its memory, and whether anything may still read it.
 
-    segment: Segment
+    A small body is sent along with the first batch that needs it, and holds no descriptor.
+    """
+
+    segment: Segment | None
     size: int
+    small: bytes = b""
     retired: bool = False
     kept_by_client: bool = False
+
+
+class Loan(NamedTuple):
+    """A partial sum in a segment of a worker, which the worker may write again once it is read."""
+
+    worker: int
+    number: int
+    mapped: weakref.ref[mmap.mmap] | None
+
+    def is_read(self) -> bool:
+        """Whether nothing refers to the memory: an aggregator may have handed it on as it is."""
+        return self.mapped is None or self.mapped() is None
 
 
 class ProcessExecutor(Executor):
@@ -167,9 +199,10 @@ class ProcessExecutor(Executor):
         self._blobs: dict[int, Blob] = {}
         self._pool = SegmentPool()
         self._selector = selectors.DefaultSelector()
-        self._borrowed: dict[int, list[tuple[int, int]]] = {}
+        self._borrowed: dict[int, list[Loan]] = {}
 
     def launch(self) -> None:
+        raise_open_files_limit()  # every array that is sent or received holds a descriptor
         shared: Template | None = None
         for plan in self._plans:
             if not plan.fork or shared is None:
@@ -184,8 +217,10 @@ class ProcessExecutor(Executor):
             self._watch(worker)
 
     def publish(self, blob: int, buffers: Buffers) -> None:
-        segment, size = self._pool.write(buffers)
-        self._blobs[blob] = Blob(segment, size)
+        if sum(len(buffer) for buffer in buffers) <= INLINE_MAX_BYTES:
+            self._blobs[blob] = Blob(None, 0, join(buffers))
+        else:
+            self._blobs[blob] = Blob(*self._pool.write(buffers))
 
     def retire(self, blob: int) -> None:
         self._blobs[blob].retired = True
@@ -203,14 +238,15 @@ class ProcessExecutor(Executor):
             batch.aggregator,
             batch.commit,
             {key: tuple(spec) for key, spec in batch.contents.items()},
-            {key: blob.size for key, blob in blobs.items()},
+            {key: blob.size if blob.segment else blob.small for key, blob in blobs.items()},
             batch.forget_contents,
             batch.forget_blobs,
             handle.spent,
         )
         handle.asked, handle.spent = batch.forget_blobs, []
         with contextlib.suppress(Closed):  # the selector will say so
-            handle.channel.send(value, [blob.segment.fd for blob in blobs.values()])
+            fds = [blob.segment.fd for blob in blobs.values() if blob.segment]
+            handle.channel.send(value, fds)
 
     def wait(self, timeout_s: float | None) -> list[Done | Lost]:
         events: list[Done | Lost] = []
@@ -232,8 +268,8 @@ class ProcessExecutor(Executor):
 
     def finish(self, job: int) -> None:
         # Its partial sums have been read: their memory can be written again.
-        for worker, number in self._borrowed.pop(job, []):
-            self._handles[worker].spent.append(number)
+        for loan in self._borrowed.pop(job, []):
+            self._handles[loan.worker].spent.append((loan.number, loan.is_read()))
 
     def close(self) -> None:
         for handle in self._handles:
@@ -244,7 +280,8 @@ class ProcessExecutor(Executor):
         for template in self._templates:
             template.close()
         for blob in self._blobs.values():
-            blob.segment.close()
+            if blob.segment is not None:
+                blob.segment.close()
         self._blobs.clear()
         self._handles.clear()
         self._templates.clear()
@@ -277,10 +314,12 @@ class ProcessExecutor(Executor):
         report = Report(*value)
         waiting = iter(fds)
         report.replies = [(key, _open(body, waiting)) for key, body in report.replies]
-        for _, body in report.partials:
-            if isinstance(body, tuple):
-                self._borrowed.setdefault(report.job, []).append((worker, body[1]))
-        report.partials = [(span, _open(body, waiting)) for span, body in report.partials]
+        opened = [(span, _open(body, waiting)) for span, body in report.partials]
+        for (_, sent), (_, body) in zip(report.partials, opened, strict=True):
+            if isinstance(sent, tuple) and isinstance(body, memoryview):
+                mapped = weakref.ref(body.obj) if isinstance(body.obj, mmap.mmap) else None
+                self._borrowed.setdefault(report.job, []).append(Loan(worker, sent[1], mapped))
+        report.partials = opened
         for blob in handle.asked:
             handle.holds.discard(blob)
             self._blobs[blob].kept_by_client |= blob not in report.released
@@ -292,6 +331,8 @@ class ProcessExecutor(Executor):
         if not held.retired or any(blob in handle.holds for handle in self._handles):
             return
         del self._blobs[blob]
+        if held.segment is None:
+            return
         if held.kept_by_client:
             held.segment.close()
         else:
@@ -304,12 +345,10 @@ class ProcessExecutor(Executor):
         self._selector.unregister(old.channel)
         old.channel.close()
         template = old.template
+        code = template.reap(old.pid)
+        kind, reason = exit_text(code) if code is not None else _ORPHANED
         try:
-            kind, reason = exit_text(template.reap(old.pid))
-        except Closed:
-            kind, reason = "SIGKILL", "its process and the one it came from were ended"
-        try:
-            if not self._plans[worker].fork or template.process.poll() is not None:
+            if not self._plans[worker].fork or template.ended:
                 template.close()
                 template.launch()
             self._handles[worker] = self._new_handle(template)
@@ -318,7 +357,9 @@ class ProcessExecutor(Executor):
                 "a worker died and no other could be started in its place", worker=worker
             ) from error
         for work in self._borrowed.values():
-            work[:] = [(owner, number) for owner, number in work if owner != worker]
+            work[:] = [loan for loan in work if loan.worker != worker]
+        for blob in list(self._blobs):
+            self._reuse(blob)
         self._watch(worker)
         return Lost(worker, (position,) if position >= 0 else (), kind, reason)
 
@@ -326,7 +367,7 @@ class ProcessExecutor(Executor):
 def _open(body: Any, fds: Any) -> Bytes | None:
     if not isinstance(body, tuple):
         return body  # type: ignore[no-any-return]
-    return memoryview(map_segment(next(fds), body[0]))
+    return open_segment(next(fds), body[0])
 
 
 def exit_text(code: int) -> tuple[str, str]:

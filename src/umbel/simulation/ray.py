@@ -31,7 +31,9 @@ MERGED_HERE_MAX_WORKERS = 4
 """The engine itself merges the sums of this many actors; with more, Ray tasks do."""
 
 _LOAD_S = 600.0
+_WAIT_S = 0.2
 _EXIT_DETAIL = re.compile(r"exit detail: (.*?)\s*(?:Some common causes|$)", re.DOTALL)
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class StoredSum(NamedTuple):
@@ -50,7 +52,7 @@ class Handle:
     actor : ray.actor.ActorHandle
         The actor.
     loaded, report, sums : ray.ObjectRef or None
-        What its methods return: nothing once the app is loaded, and the two parts of a report.
+        What its methods return: why the app cannot be loaded, and the two parts of a report.
     progress : mmap
         What runs there, if it is on this machine.
     positions : tuple of int
@@ -167,7 +169,10 @@ class RayExecutor(Executor):
             for worker, handle in enumerate(self._handles)
             if handle.report is not None
         }
-        self._ray.wait(list(busy), timeout=timeout_s)
+        # Inside its own wait Ray looks for Ctrl-C once a second, which is late.
+        self._ray.wait(
+            list(busy), timeout=_WAIT_S if timeout_s is None else min(timeout_s, _WAIT_S)
+        )
         ready, _ = self._ray.wait(list(busy), num_returns=len(busy), timeout=0)
         return [event for ref in ready for event in self._receive(busy[ref])]
 
@@ -229,19 +234,17 @@ class RayExecutor(Executor):
     def _check_loaded(self, handle: Handle) -> None:
         errors = self._ray.exceptions
         try:
-            self._ray.get(handle.loaded)
-        except errors.RayTaskError as error:
-            cause = error.cause
-            if not isinstance(cause, AppLoadError):
-                cause = AppLoadError(f"the client app cannot be loaded: {cause!r}")
-            cause.add_note(f"In the Ray actor that loads the client app:\n{error.traceback_str}")
-            raise cause from None
-        except errors.RayError as error:
+            failed = self._ray.get(handle.loaded)
+        except errors.RayActorError as error:
             raise AppLoadError(
                 f"the Ray actor that imports the client app died: {_detail(error)}",
                 hint="see what it printed above",
                 app=self._spec.reference,
             ) from error
+        if failed is not None:
+            why, trace = failed
+            why.add_note(f"In the Ray actor that loads the client app:\n{trace}")
+            raise why
 
     def _receive(self, worker: int) -> Iterator[Done | Lost]:
         handle = self._handles[worker]
@@ -252,7 +255,7 @@ class RayExecutor(Executor):
             sums = None if self._in_tree else self._ray.get(handle.sums)
         except errors.RayTaskError as error:
             self._check_loaded(handle)
-            raise _unwrapped(error) from None
+            raise _with_note(error) from None
         except errors.RayError as error:
             yield self._replace(worker, error)
             return
@@ -326,10 +329,10 @@ def _detail(error: Exception | None) -> str:
     return found[1] if found else (str(error) if error else "it was ended")
 
 
-def _unwrapped(error: Any) -> Exception:
-    """Return the exception that a task raised, with its traceback as a note."""
+def _with_note(error: Any) -> Exception:
+    """Return what was raised in the cluster, with the traceback that Ray has of it."""
     cause: Exception = error.cause
-    cause.add_note(f"In a Ray worker:\n{error.traceback_str}")
+    cause.add_note(f"In a Ray worker:\n{_COLOUR.sub('', str(error))}")
     return cause
 
 
@@ -338,7 +341,7 @@ def _explained(ray: Any) -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayTaskError as error:
-        raise _unwrapped(error) from None
+        raise _with_note(error) from None
     except ray.exceptions.RayError as error:
         raise NodeLost(
             f"a partial sum was lost with the machine that held it: {_detail(error)}",

@@ -49,7 +49,7 @@ def plan_actors(
             hint="lower client_resources['num_gpus'] or workers, or add GPUs",
         )
     while cpus and _room(machines, cpus, gpus) < actors:
-        cpus = round(cpus / 2, 4)  # Ray counts in parts of ten thousand
+        cpus = int(cpus / 2 * 10_000) / 10_000  # Ray counts in such parts
     return actors, cpus
 
 

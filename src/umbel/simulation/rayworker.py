@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import mmap
 import sys
+import traceback
 from typing import Any
 
 import cloudpickle
 import numpy as np
 
-from umbel.base import SYSTEM_CLOCK
+from umbel.base import SYSTEM_CLOCK, AppLoadError
 from umbel.records import decode, encode
 from umbel.simulation.executor import join
 from umbel.simulation.segments import INLINE_MAX_BYTES
@@ -21,6 +22,9 @@ from umbel.simulation.worker import Worker, load_app
 Body = np.ndarray[Any, np.dtype[np.uint8]]
 """A message body as one array: Ray carries arrays beside the pickle, and maps them on arrival."""
 
+Failed = tuple[AppLoadError, str]
+"""Why an app cannot be loaded, and the traceback of what it raised."""
+
 UNSEEN = -2
 """The position in a progress file that no worker has opened."""
 
@@ -28,8 +32,10 @@ UNSEEN = -2
 class RayWorker:
     """A worker in a process of its own, somewhere in the cluster."""
 
-    def load(self, spec: AppSpec, path: list[str], progress_file: str, node_id: str) -> None:
-        """Load the app.
+    def load(
+        self, spec: AppSpec, path: list[str], progress_file: str, node_id: str
+    ) -> Failed | None:
+        """Load the app; return why it cannot be, if that is so.
 
         Parameters
         ----------
@@ -39,11 +45,6 @@ class RayWorker:
             The engine's ``sys.path``.
         progress_file, node_id : str
             Where to note what runs, and the Ray node whose processes can read it.
-
-        Raises
-        ------
-        AppLoadError
-            It cannot be found, or is no ``ClientApp``.
         """
         import ray
 
@@ -53,9 +54,13 @@ class RayWorker:
             with open(progress_file, "r+b") as file:
                 self._progress = mmap.mmap(file.fileno(), PROGRESS.size)
         self._on_task(-1)
-        app = load_app(spec)
+        try:
+            app = load_app(spec)
+        except Exception as error:
+            return _failed(error)
         set_threads(spec.threads)
         self._worker = Worker(app, spec, open_blob=memoryview, on_task=self._on_task)
+        return None
 
     def run(self, batch: Batch, *bodies: Body) -> Any:
         """Return the report on a batch, and its large partial sums in a list of their own.
@@ -81,6 +86,13 @@ class RayWorker:
     def _on_task(self, position: int) -> None:
         if self._progress is not None:
             PROGRESS.pack_into(self._progress, 0, position, SYSTEM_CLOCK.monotonic())
+
+
+def _failed(error: Exception) -> Failed:
+    trace = "".join(traceback.format_exception(error.__cause__ or error))
+    if isinstance(error, AppLoadError):
+        return error, trace
+    return AppLoadError(f"the client app cannot be loaded: {error!r}"), trace
 
 
 def merge_sums(

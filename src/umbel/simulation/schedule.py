@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from umbel.updates import Span, halve
+from umbel.updates import Span, halve, reduction_tree
 
 
 class Schedule:
@@ -37,6 +37,7 @@ class Schedule:
             at = regions.index(widest)
             regions[at : at + 1] = halve(widest)
         self._regions: list[Span] = regions
+        self._tree = reduction_tree(cohort)
         self._given_back: deque[int] = deque()
         self.remaining = cohort
 
@@ -73,8 +74,13 @@ class Schedule:
             start, stop = self._regions[victim]
             if start == stop:
                 return []
-            # Half of the rest, from the far end, so that the victim goes on where it is.
+            if stop - start <= count > 1:
+                return []  # the other one's next batch, and too short to share
+            # Half of the rest, from the far end, so that the victim goes on where it is; from the
+            # beginning of a block if one begins there, since members of a block merge in order.
             low, high = start + (stop - start) // 2, stop
+            block = self._tree.block_of(low)
+            low = next((edge for edge in block if start < edge < stop), low)
             self._regions[victim] = (start, low)
         taken = list(range(low, min(high, low + count)))
         self._regions[mine] = (low + len(taken), high)

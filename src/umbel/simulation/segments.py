@@ -7,10 +7,14 @@ fresh memory costs several times as much as writing to used memory, so segments 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import mmap
 import os
+import resource
 import tempfile
 
+from umbel.base import PARALLEL_MIN_BYTES, for_each
 from umbel.simulation.tasks import Buffers
 
 INLINE_MAX_BYTES = 64 * 1024
@@ -33,8 +37,18 @@ class Segment:
 
     def write(self, buffers: Buffers) -> int:
         """Write the buffers one after the other and return how many bytes they are."""
-        offset = 0
         views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+        size = sum(map(len, views))
+        if size < PARALLEL_MIN_BYTES:
+            self._write(views, 0)
+        else:
+            ends = list(itertools.accumulate(map(len, views)))
+            parts = [([view], end - len(view)) for view, end in zip(views, ends, strict=True)]
+            for_each(lambda part: self._write(*part), parts, size)
+        self.capacity = max(self.capacity, size)
+        return size
+
+    def _write(self, views: list[memoryview], offset: int) -> None:
         while views:
             written = os.pwritev(self.fd, views[:_BUFFERS_MAX], offset)
             offset += written
@@ -42,8 +56,6 @@ class Segment:
                 written -= len(views.pop(0))
             if written:
                 views[0] = views[0][written:]
-        self.capacity = max(self.capacity, offset)
-        return offset
 
     def close(self) -> None:
         """Give the memory back, once nobody maps it any more."""
@@ -88,3 +100,29 @@ def map_segment(fd: int, size: int) -> mmap.mmap:
         return mmap.mmap(fd, size, access=mmap.ACCESS_READ)
     finally:
         os.close(fd)
+
+
+def open_segment(fd: int, size: int) -> memoryview:
+    """Return what is in a segment that nobody will write again, and close the descriptor.
+
+    It is mapped; but a mapping holds a descriptor, so once half of those that the process may have
+    are in use, it is read into private memory instead.
+    """
+    # Descriptors are given out from the lowest, so that the number says how many there are.
+    if 2 * fd < resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+        return memoryview(map_segment(fd, size))
+    try:
+        body = memoryview(bytearray(size))
+        done = 0
+        while done < size and (got := os.preadv(fd, [body[done:]], done)):
+            done += got
+        return body.toreadonly()
+    finally:
+        os.close(fd)
+
+
+def raise_open_files_limit() -> None:
+    """Let this process and those it starts open as many files as the system allows."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS calls it infinite, and refuses it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

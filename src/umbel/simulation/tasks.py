@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+import traceback
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from umbel.base import StateError
 from umbel.updates import Span
 
 Bytes = bytes | memoryview
@@ -103,6 +106,8 @@ class Report:
         Blobs that are no longer mapped, so that their memory can be used again.
     elapsed_s : float
         How long the tasks took.
+    fault : (bytes, str) or None
+        What ended the batch early through no client's doing, as :func:`pack_fault` gives it.
     """
 
     job: int
@@ -113,3 +118,24 @@ class Report:
     committed: bool = True
     released: list[int] = field(default_factory=list)
     elapsed_s: float = 0.0
+    fault: tuple[bytes, str] | None = None
+
+
+def pack_fault(error: Exception) -> tuple[bytes, str]:
+    """Return an exception and its traceback as plain values."""
+    trace = "".join(traceback.format_exception(error))
+    try:
+        return pickle.dumps(error), trace
+    except Exception:
+        return pickle.dumps(StateError(f"{type(error).__name__} in a worker")), trace
+
+
+def unpack_fault(fault: tuple[bytes, str]) -> Exception:
+    """Return the exception, with its traceback as a note."""
+    pickled, trace = fault
+    try:
+        error: Exception = pickle.loads(pickled)
+    except Exception:
+        error = StateError("a worker failed with an exception that cannot be read here")
+    error.add_note(f"In a worker:\n{trace}")
+    return error

@@ -16,13 +16,14 @@ import socket
 import struct
 import sys
 import traceback
+import weakref
 from typing import Any, NoReturn
 
 from umbel.base import SYSTEM_CLOCK, UmbelError
 from umbel.clientapp import ClientApp
 from umbel.simulation.channel import Channel, Closed
 from umbel.simulation.segments import INLINE_MAX_BYTES, Segment, SegmentPool, map_segment
-from umbel.simulation.tasks import AppSpec, Batch, Buffers, ContentSpec, Report, Task
+from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes, ContentSpec, Report, Task
 from umbel.simulation.threads import set_threads
 from umbel.simulation.worker import Worker, load_app
 
@@ -80,14 +81,20 @@ def _serve_engine(channel: Channel, app: ClientApp, spec: AppSpec) -> int:
                 channel.send(pid)
             elif order == "reap":
                 (pid,) = arguments
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                channel.send(_reap(pid) if pid in children else None)
                 children.discard(pid)
-                channel.send(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     except Closed:
-        # The engine is gone, however it went: nobody needs the workers.
+        # The engine is gone, however it went: nobody needs the workers, nor what they started.
         _see_off(children)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
         return 0
+
+
+def _reap(pid: int) -> int:
+    """End a worker, if it has not ended, and return its exit code."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def _see_off(children: set[int]) -> None:
@@ -126,9 +133,12 @@ def _work(app: ClientApp, spec: AppSpec, socket_fd: int, progress_fd: int) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the engine, which ends us
     set_threads(spec.threads)
     _keep_memory()
+    channel = Channel(socket.socket(fileno=socket_fd))
+    # What a client forks must not keep the channel open: the engine would not see this one die.
+    os.register_at_fork(after_in_child=channel.close)
     status = 1
     try:
-        WorkerProcess(Channel(socket.socket(fileno=socket_fd)), app, spec, progress_fd).serve()
+        WorkerProcess(channel, app, spec, progress_fd).serve()
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -155,7 +165,10 @@ class WorkerProcess:
         while True:
             try:
                 value, fds = self._channel.receive()
-                self._channel.send(*self._run(value, fds))
+                answer = self._run(value, fds)
+                # What clients print is seen now, and not lost if the worker is killed.
+                sys.stdout.flush()
+                self._channel.send(*answer)
             except Closed:
                 return
 
@@ -164,12 +177,16 @@ class WorkerProcess:
         batch = Batch(*fields)
         batch.tasks = [Task(*task) for task in batch.tasks]
         batch.contents = {key: ContentSpec(*spec) for key, spec in batch.contents.items()}
+        waiting = iter(fds)
         batch.blobs = {
-            blob: (blob, fd, size)
-            for (blob, size), fd in zip(batch.blobs.items(), fds, strict=True)
+            blob: sent if isinstance(sent, bytes) else (blob, next(waiting), sent)
+            for blob, sent in batch.blobs.items()
         }
-        for number in spent:
-            self._pool.give_back(self._lent.pop(number))
+        for number, usable in spent:
+            if usable:
+                self._pool.give_back(self._lent.pop(number))
+            else:
+                self._lent.pop(number).close()
         released = self._release(batch)
         report = self._worker.run(batch)
         report.released = released
@@ -179,13 +196,10 @@ class WorkerProcess:
         self._worker.forget(batch.forget_blobs, batch.forget_contents)
         released = []
         for blob in batch.forget_blobs:
-            mapped = self._maps.pop(blob)
-            try:
-                mapped.close()
+            # Not closed but let go: a client may hold a view, and its memory must stay as it is.
+            # (NumPy's arrays refer to a mapping without telling it, so closing would succeed.)
+            if blob not in self._maps or weakref.ref(self._maps.pop(blob))() is None:
                 released.append(blob)
-            except BufferError:
-                # A client still holds a view of these arrays: their memory must stay as it is.
-                pass
         return released
 
     def _pack(self, report: Report) -> tuple[Any, list[int]]:
@@ -205,6 +219,7 @@ class WorkerProcess:
             report.committed,
             report.released,
             report.elapsed_s,
+            report.fault,
         )
         return value, fds
 
@@ -223,7 +238,9 @@ class WorkerProcess:
         fds.append(segment.fd)
         return size, number
 
-    def _open_blob(self, shipped: tuple[int, int, int]) -> memoryview:
+    def _open_blob(self, shipped: bytes | tuple[int, int, int]) -> Bytes:
+        if isinstance(shipped, bytes):
+            return shipped
         blob, fd, size = shipped
         self._maps[blob] = map_segment(fd, size)
         return memoryview(self._maps[blob])

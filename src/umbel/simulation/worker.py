@@ -5,6 +5,7 @@ The same class runs in the engine's own process, in a forked one, and inside a R
 
 from __future__ import annotations
 
+import signal
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from umbel.clientapp import ClientApp
 from umbel.records import (
     ArrayRecord,
     Context,
+    Error,
     ErrorCode,
     Message,
     Metadata,
@@ -33,7 +35,16 @@ from umbel.records import (
     decode,
     encode,
 )
-from umbel.simulation.tasks import AppSpec, Batch, Bytes, ContentSpec, ErrorFields, Report, Task
+from umbel.simulation.tasks import (
+    AppSpec,
+    Batch,
+    Bytes,
+    ContentSpec,
+    ErrorFields,
+    Report,
+    Task,
+    pack_fault,
+)
 from umbel.updates import Aggregator, PartialSums
 
 COMMIT_S = 1.0
@@ -101,25 +112,31 @@ class Worker:
         self._sums: PartialSums[Any] | None = None
         self._aggregator: Aggregator[Any] | None = None
         self._states: list[tuple[int, Any]] = []
+        self._uncommitted: list[Task] = []
+        self._failed: set[int] = set()
         self._last_commit = 0.0
 
     def run(self, batch: Batch) -> Report:
-        """Run the clients of a batch."""
+        """Run the clients of a batch; what ends it early is told in the report."""
+        report = Report(batch.job)
+        try:
+            self._run(batch, report)
+        except Exception as error:
+            # No client's doing, but the aggregator's or our own: it ends the call, not the worker.
+            self._on_task(-1)
+            report.fault = pack_fault(error)
+        return report
+
+    def _run(self, batch: Batch, report: Report) -> None:
         begin = SYSTEM_CLOCK.monotonic()
         self._prepare(batch, begin)
-        report = Report(batch.job)
-        for task in batch.tasks:
-            self._on_task(task.position)
-            content = self._run_task(task, report)
-            if self._sums is not None:
-                self._fold(task, content, report)
-        self._on_task(-1)
+        self._run_tasks(batch.tasks, report)
         now = SYSTEM_CLOCK.monotonic()
         report.elapsed_s = now - begin
         report.committed = self._sums is None or batch.commit or now - self._last_commit > COMMIT_S
         if report.committed:
-            self._commit(report, now)
-        return report
+            self._commit(report)
+            self._last_commit = now
 
     def forget(self, blobs: list[int], contents: list[int]) -> None:
         """Let go of bodies that will not be needed again."""
@@ -135,16 +152,31 @@ class Worker:
             self._contents[content] = self._assemble(spec)
         if batch.job != self._job:
             self._job, self._states, self._last_commit = batch.job, [], now
+            self._uncommitted, self._failed = [], set()
             self._aggregator, self._sums = None, None
             if batch.aggregator is not None:
                 aggregator: Aggregator[Any] = cloudpickle.loads(batch.aggregator)
+                aggregator.looks_at_values = False
                 self._aggregator = aggregator
                 self._sums = PartialSums(batch.cohort, aggregator.merge)
 
     def _assemble(self, spec: ContentSpec) -> RecordDict:
         small = decode(spec.small)
         arrays = {name: self._blobs[blob] for name, blob in spec.arrays}
-        return RecordDict({name: arrays.get(name) or small[name] for name in spec.order})
+        return RecordDict(
+            {name: arrays[name] if name in arrays else small[name] for name in spec.order}
+        )
+
+    def _run_tasks(self, tasks: list[Task], report: Report) -> None:
+        for task in tasks:
+            self._on_task(task.position)
+            content = self._run_task(task, report)
+            if self._sums is not None:
+                self._fold(task, content, report)
+        self._on_task(-1)
+        if self._sums is not None:
+            self._uncommitted += tasks
+            self._failed.update(position for position, _ in report.errors)
 
     def _run_task(self, task: Task, report: Report) -> RecordDict | None:
         """Run one client; return what it replied, or ``None`` and an error in the report."""
@@ -153,16 +185,17 @@ class Worker:
         try:
             reply = self._app(self._message(task), context)
             if reply.has_error():
-                error = reply.error
-                fields = (int(error.code), error.reason, error.kind, error.traceback)
-                report.errors.append((task.position, fields))
+                report.errors.append((task.position, _error_fields(reply.error)))
                 return None
-            if self._aggregator is None:
-                report.replies.append((task.position, encode(reply.content)))
+            body = encode(reply.content) if self._aggregator is None else None
             state = encode(context.state) if len(context.state) else None
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not _ignores_interrupts():
+                raise
             report.errors.append((task.position, _fields(error)))
             return None
+        if body is not None:
+            report.replies.append((task.position, body))
         if state is not None or task.state is not None:
             self._states.append((task.node_id, state))
         return reply.content
@@ -208,17 +241,56 @@ class Worker:
             run_config=dict(self._spec.run_config),
         )
 
-    def _commit(self, report: Report, now: float) -> None:
-        report.states, self._states = self._states, []
-        self._last_commit = now
-        if self._sums is not None and self._aggregator is not None:
-            for span, acc in self._sums.drain():
-                packed = None if acc is None else encode(self._aggregator.pack(acc))
+    def _commit(self, report: Report) -> None:
+        """Put what was kept back into the report: partial sums, and the states that go along."""
+        aggregator, sums = self._aggregator, self._sums
+        if aggregator is not None and sums is not None:
+            partials = list(sums.drain())
+            if not all(acc is None or aggregator.is_sound(acc) for _, acc in partials):
+                self._run_again(aggregator, report)
+                partials = list(sums.drain())
+            for span, acc in partials:
+                packed = None if acc is None else encode(aggregator.pack(acc))
                 report.partials.append((span, packed))
+            self._uncommitted = []
+        report.states, self._states = self._states, []
+
+    def _run_again(self, aggregator: Aggregator[Any], report: Report) -> None:
+        """Repeat what is not committed, and look at the values of every reply this time.
+
+        A value that spoils the mean is rare, and looking for it in every reply costs as much as
+        adding it. The clients' random streams begin anew, so their replies are the same.
+        """
+        aggregator.looks_at_values = True
+        known, self._states, tasks = self._failed.copy(), [], self._uncommitted
+        self._uncommitted = []
+        again = Report(report.job)
+        self._run_tasks(tasks, again)
+        report.errors += [error for error in again.errors if error[0] not in known]
+
+
+def _ignores_interrupts() -> bool:
+    """Whether Ctrl-C is not for this process, so that a KeyboardInterrupt is a client's own."""
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "(its text cannot be made)"
+
+
+def _error_fields(error: Error) -> ErrorFields:
+    """Return the fields of a client's own error as the plain values that travel."""
+    reason, kind, trace = (
+        None if text is None else str(text) for text in (error.reason, error.kind, error.traceback)
+    )
+    return int(error.code), reason, kind, trace
 
 
 def _fields(error: BaseException, *, with_traceback: bool = True) -> ErrorFields:
-    reason = error.message if isinstance(error, UmbelError) else str(error)
+    reason = error.message if isinstance(error, UmbelError) else _text(error)
     if isinstance(error, UmbelError) and error.hint:
         reason = f"{reason}. Hint: {error.hint}"
     trace = "".join(traceback.format_exception(error)) if with_traceback else None

@@ -18,10 +18,18 @@ class Aggregator(ABC, Generic[Acc]):
     its sum, to the last bit: ``add(acc, x)`` equals ``merge(acc, add(zero(), x))``. An aggregator
     travels to the workers, so it holds settings, never data.
 
+    Attributes
+    ----------
+    looks_at_values : bool
+        Whether ``add`` looks for values that spoil a sum. A worker first does without, asks
+        ``is_sound`` of the sum instead, and adds again with a look at each reply if it is not.
+
     See Also
     --------
     umbel.updates.WeightedMean : the aggregator of FedAvg.
     """
+
+    looks_at_values: bool = True
 
     @abstractmethod
     def zero(self) -> Acc:
@@ -38,6 +46,10 @@ class Aggregator(ABC, Generic[Acc]):
         RejectedReply
             The reply cannot be used. ``acc`` must then be as it was: check first, add after.
         """
+
+    def is_sound(self, acc: Acc) -> bool:
+        """Whether no reply in ``acc`` holds a value that spoils the sum."""
+        return True
 
     @abstractmethod
     def merge(self, left: Acc, right: Acc) -> Acc:

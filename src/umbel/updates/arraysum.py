@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from umbel.base import RejectedReply
+from umbel.base import RejectedReply, for_each
 from umbel.updates.arrays import Arrays, DType, NDArray, common_dtype, is_whole, sum_dtype
 
 _CHUNK_ITEMS = 1 << 16
@@ -107,13 +107,19 @@ class ArraySum:
             self._widen(other.dtypes)
         in_order = list(self.shapes) == list(other.shapes)
         if self._flat is not None and other._flat is not None and in_order:
-            self._flat += other._flat
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._flat += other._flat
             return
         mine, theirs = self.named(), other.named()
-        for key, total in mine.items():
+
+        def add(key: str) -> None:
+            total = mine[key]
             # A partial sum that came through shared memory is read-only.
             out = total if total.flags.writeable else None
-            mine[key] = np.asarray(np.add(total, theirs[key], out=out, dtype=total.dtype))
+            with np.errstate(over="ignore", invalid="ignore"):
+                mine[key] = np.asarray(np.add(total, theirs[key], out=out, dtype=total.dtype))
+
+        for_each(add, list(mine), sum(total.nbytes for total in mine.values()))
         self._arrays, self._flat = mine, None
 
     def named(self) -> dict[str, NDArray]:

@@ -76,11 +76,23 @@ class Both(Aggregator[tuple[Any, Any]]):
         self.first: Aggregator[Any] = first
         self.second: Aggregator[Any] = second
 
+    @property
+    def looks_at_values(self) -> bool:
+        """Whether either does."""
+        return self.first.looks_at_values or self.second.looks_at_values
+
+    @looks_at_values.setter
+    def looks_at_values(self, value: bool) -> None:
+        self.first.looks_at_values = self.second.looks_at_values = value
+
     def zero(self) -> tuple[Any, Any]:
         return self.first.zero(), self.second.zero()
 
     def add(self, acc: tuple[Any, Any], content: RecordDict) -> tuple[Any, Any]:
         return self.first.add(acc[0], content), self.second.add(acc[1], content)
+
+    def is_sound(self, acc: tuple[Any, Any]) -> bool:
+        return self.first.is_sound(acc[0]) and self.second.is_sound(acc[1])
 
     def merge(self, left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[Any, Any]:
         return self.first.merge(left[0], right[0]), self.second.merge(left[1], right[1])

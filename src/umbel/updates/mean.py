@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from umbel.base import AggregationError, RejectedReply
+from umbel.base import AggregationError, RejectedReply, for_each
 from umbel.records import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from umbel.updates.aggregator import Aggregator
 from umbel.updates.arrays import Arrays, NDArray, cast_back
@@ -139,13 +139,18 @@ class WeightedMean(Aggregator[WeightedSum]):
         acc.count += 1
         return acc
 
+    def is_sound(self, acc: WeightedSum) -> bool:
+        if not self.require_finite or acc.arrays is None:
+            return True
+        with np.errstate(over="ignore", invalid="ignore"):
+            return all_finite(list(acc.arrays.named().values()))
+
     def merge(self, left: WeightedSum, right: WeightedSum) -> WeightedSum:
         left.conflict = left.conflict or right.conflict
         if left.arrays is None:
             left.arrays = right.arrays
         elif right.arrays is not None and _agree(left, right.arrays.shapes):
-            with np.errstate(over="ignore", invalid="ignore"):
-                left.arrays.merge(right.arrays)
+            left.arrays.merge(right.arrays)
         for key, metric in right.metrics.items():
             _add_metric(left, key, metric, right.metric_weights[key])
         left.weight += right.weight
@@ -170,8 +175,7 @@ class WeightedMean(Aggregator[WeightedSum]):
             metrics[key] = (
                 [v / weight for v in value] if isinstance(value, list) else value / weight
             )
-        with np.errstate(over="ignore", invalid="ignore"):
-            arrays = ArrayRecord(self._means(acc)) if self.with_arrays else None
+        arrays = ArrayRecord(self._means(acc)) if self.with_arrays else None
         return Mean(arrays, MetricRecord(metrics), acc.weight, acc.count)
 
     def pack(self, acc: WeightedSum) -> RecordDict:
@@ -211,20 +215,27 @@ class WeightedMean(Aggregator[WeightedSum]):
         """Divide the sums by the weight, in place where that can be."""
         if acc.arrays is None:
             return {}
-        means, sums, dtypes = {}, acc.arrays.named(), acc.arrays.dtypes
-        for key in self.shapes or sums:
+        sums, dtypes = acc.arrays.named(), acc.arrays.dtypes
+        # Filled first, so that the order of keys does not depend on which thread is done first.
+        means = dict.fromkeys(self.shapes or sums, np.empty(0))
+
+        def divide(key: str) -> None:
             total = sums[key]
             # An array of its own, and read-only: then it can be sent twice and copied once.
             out = total if total.flags.writeable and total.flags.owndata else None
-            mean = np.asarray(np.divide(total, acc.weight, out=out, dtype=total.dtype))
-            if self.require_finite and not all_finite([mean]):
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean = np.asarray(np.divide(total, acc.weight, out=out, dtype=total.dtype))
+                means[key] = cast_back(mean, dtypes[key].newbyteorder("="))
+                sound = not self.require_finite or all_finite([mean])
+            means[key].flags.writeable = False
+            if not sound:
                 raise AggregationError(
                     "the replies' values are so large that their sum overflows",
                     hint=f"make the weights {self.weighted_by!r} smaller, or train in float64",
                     key=key,
                 )
-            means[key] = cast_back(mean, dtypes[key].newbyteorder("="))
-            means[key].flags.writeable = False
+
+        for_each(divide, list(means), sum(total.nbytes for total in sums.values()))
         return means
 
     def _read(self, content: RecordDict) -> tuple[Arrays, MetricRecord]:
@@ -257,7 +268,8 @@ class WeightedMean(Aggregator[WeightedSum]):
                 f"its arrays are not those of the model: {_difference(self.shapes, shapes)}",
                 hint="train the model that the message carried, and reply with the same keys",
             )
-        if self.require_finite and not all_finite(list(arrays.values())):
+        look = self.require_finite and self.looks_at_values
+        if look and not all_finite(list(arrays.values())):
             key = next(key for key, value in arrays.items() if not all_finite([value]))
             raise RejectedReply(
                 f"its array {key!r} holds NaN or infinity",
