@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from umbel.base import AggregationError, ConfigError, NotEnoughReplies, Seeds
-from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
+from umbel.records import ArrayRecord, MetricRecord, RecordDict
 from umbel.strategies import FedAdam, FedAvg, FedAvgM
 from umbel.updates import chain, scale
 
@@ -399,9 +399,3 @@ def test_messages_own_their_dictionary(federate):
 def test_parameters_out_of_range_are_refused(options):
     with pytest.raises(ConfigError):
         FedAvg(**options)
-
-
-def test_a_message_type_is_not_needed_to_build_one():
-    # Nor a grid: what an override makes by hand is as good as what FedAvg makes.
-    message = Message(RecordDict({"arrays": model()}), 3, "train")
-    assert message.metadata.dst_node_id == 3

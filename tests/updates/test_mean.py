@@ -64,8 +64,9 @@ def test_floating_point_arrays(dtype, shape, combine):
 
 @pytest.mark.parametrize("combine", [mean_of, merged])
 @pytest.mark.parametrize("dtype", WHOLE, ids=str)
-def test_whole_numbers_are_rounded_to_the_nearest(dtype, combine):
-    ones, zeros = np.ones(2).astype(dtype), np.zeros(2).astype(dtype)
+@pytest.mark.parametrize("shape", [(), (0,), (2,)])
+def test_whole_numbers_are_rounded_to_the_nearest(dtype, shape, combine):
+    ones, zeros = np.ones(shape).astype(dtype), np.zeros(shape).astype(dtype)
     mean = combine(reply([ones], 3), reply([zeros], 2)).arrays["0"].view()
     assert mean.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(mean, ones)
