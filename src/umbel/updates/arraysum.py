@@ -85,15 +85,16 @@ class ArraySum:
         RejectedReply
             An array does not hold numbers; nothing was added.
         """
-        dtypes = {key: value.dtype for key, value in arrays.items()}
-        if dtypes != self.dtypes:
-            self._widen(dtypes)
+        if self.dtypes != {key: value.dtype for key, value in arrays.items()}:
+            # Where sums are merged a reply is multiplied in its own type: so it is here.
+            self.merge(ArraySum(arrays, weight))
+            return
         if self._flat is not None:
             if self._scratch is None:
                 self._scratch = np.empty_like(self._flat)
             # In the order of the sum: another client may name the same arrays in another.
             flats = [arrays[key].reshape(-1) for key in self.shapes]
-            np.concatenate(flats, out=self._scratch, casting="unsafe")
+            np.concatenate(flats, out=self._scratch)
             self._scratch *= weight
             self._flat += self._scratch
             return
@@ -106,7 +107,8 @@ class ArraySum:
             self._widen(other.dtypes)
         in_order = list(self.shapes) == list(other.shapes)
         if self._flat is not None and other._flat is not None and in_order:
-            self._flat += other._flat
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._flat += other._flat
             return
         mine, theirs = self.named(), other.named()
 
@@ -210,4 +212,6 @@ def all_finite(values: list[NDArray]) -> bool:
 
 def _is_finite(value: NDArray) -> bool:
     dtype = value.dtype
-    return is_whole(dtype) or dtype.kind in "SUMm" or bool(np.isfinite(value).all())
+    if is_whole(dtype) or dtype.kind in "SUMm" or dtype.type is np.void:
+        return True
+    return bool(np.isfinite(value).all())
