@@ -30,12 +30,14 @@ from umbel.base.limits import (
     TENSORS_MAX_COUNT,
 )
 from umbel.base.loading import load_object
+from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
 from umbel.base.seeds import Seeds, preserved_globals
 
 __all__ = [
     "HEADER_MAX_BYTES",
     "MESSAGE_TTL_S",
+    "PARALLEL_MIN_BYTES",
     "ROUND_TIMEOUT_S",
     "SERVER_NODE_ID",
     "SYSTEM_CLOCK",
@@ -70,6 +72,8 @@ __all__ = [
     "content_hash",
     "entered",
     "environment",
+    "for_each",
+    "limit_parallel",
     "load_object",
     "new_id",
     "new_run_id",

@@ -8,11 +8,13 @@ fresh memory costs several times as much as writing to used memory, so segments 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import os
 import resource
 import tempfile
 
+from umbel.base import PARALLEL_MIN_BYTES, for_each
 from umbel.simulation.tasks import Buffers
 
 INLINE_MAX_BYTES = 64 * 1024
@@ -35,8 +37,18 @@ class Segment:
 
     def write(self, buffers: Buffers) -> int:
         """Write the buffers one after the other and return how many bytes they are."""
-        offset = 0
         views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
+        size = sum(map(len, views))
+        if size < PARALLEL_MIN_BYTES:
+            self._write(views, 0)
+        else:
+            ends = list(itertools.accumulate(map(len, views)))
+            parts = [([view], end - len(view)) for view, end in zip(views, ends, strict=True)]
+            for_each(lambda part: self._write(*part), parts, size)
+        self.capacity = max(self.capacity, size)
+        return size
+
+    def _write(self, views: list[memoryview], offset: int) -> None:
         while views:
             written = os.pwritev(self.fd, views[:_BUFFERS_MAX], offset)
             offset += written
@@ -44,8 +56,6 @@ class Segment:
                 written -= len(views.pop(0))
             if written:
                 views[0] = views[0][written:]
-        self.capacity = max(self.capacity, offset)
-        return offset
 
     def close(self) -> None:
         """Give the memory back, once nobody maps it any more."""

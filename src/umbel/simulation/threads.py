@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from threadpoolctl import threadpool_limits
 
-from umbel.base import set_environment
+from umbel.base import limit_parallel, set_environment
 
 ENVIRONMENT = (
     "OMP_NUM_THREADS",
@@ -26,6 +26,7 @@ def set_threads(count: int) -> None:
     """Let the numeric libraries of this process use ``count`` threads from now on."""
     set_environment(dict.fromkeys(ENVIRONMENT, str(count)))
     threadpool_limits(limits=count)
+    limit_parallel(count)
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.set_num_threads(count)

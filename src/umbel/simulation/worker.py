@@ -242,7 +242,7 @@ class Worker:
         )
 
     def _commit(self, report: Report) -> None:
-        """Put into the report what was kept back: partial sums, and the states that go with them."""
+        """Put what was kept back into the report: partial sums, and the states that go along."""
         aggregator, sums = self._aggregator, self._sums
         if aggregator is not None and sums is not None:
             partials = list(sums.drain())
@@ -267,6 +267,7 @@ class Worker:
         again = Report(report.job)
         self._run_tasks(tasks, again)
         report.errors += [error for error in again.errors if error[0] not in known]
+
 
 def _ignores_interrupts() -> bool:
     """Whether Ctrl-C is not for this process, so that a KeyboardInterrupt is a client's own."""

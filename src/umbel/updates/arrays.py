@@ -87,8 +87,9 @@ def cast_back(values: NDArray, dtype: DType) -> NDArray:
         return values
     if not is_whole(dtype):
         return values.astype(dtype)
-    rounded = np.rint(values)
+    rounded = np.asarray(np.rint(values))
     if dtype.kind in "iu" and dtype.itemsize == 8:
         # The largest of these has no neighbour in float64: the next one up would wrap around.
-        rounded = np.minimum(rounded, np.nextafter(float(np.iinfo(dtype).max), 0.0))
+        highest = np.nextafter(float(np.iinfo(dtype).max), 0.0)
+        rounded = np.asarray(np.minimum(rounded, highest))
     return rounded.astype(dtype)

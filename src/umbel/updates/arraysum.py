@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from umbel.base import RejectedReply
+from umbel.base import RejectedReply, for_each
 from umbel.updates.arrays import Arrays, DType, NDArray, common_dtype, is_whole, sum_dtype
 
 _CHUNK_ITEMS = 1 << 16
@@ -85,15 +85,16 @@ class ArraySum:
         RejectedReply
             An array does not hold numbers; nothing was added.
         """
-        dtypes = {key: value.dtype for key, value in arrays.items()}
-        if dtypes != self.dtypes:
-            self._widen(dtypes)
+        if self.dtypes != {key: value.dtype for key, value in arrays.items()}:
+            # Where sums are merged a reply is multiplied in its own type: so it is here.
+            self.merge(ArraySum(arrays, weight))
+            return
         if self._flat is not None:
             if self._scratch is None:
                 self._scratch = np.empty_like(self._flat)
             # In the order of the sum: another client may name the same arrays in another.
             flats = [arrays[key].reshape(-1) for key in self.shapes]
-            np.concatenate(flats, out=self._scratch, casting="unsafe")
+            np.concatenate(flats, out=self._scratch)
             self._scratch *= weight
             self._flat += self._scratch
             return
@@ -106,13 +107,19 @@ class ArraySum:
             self._widen(other.dtypes)
         in_order = list(self.shapes) == list(other.shapes)
         if self._flat is not None and other._flat is not None and in_order:
-            self._flat += other._flat
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._flat += other._flat
             return
         mine, theirs = self.named(), other.named()
-        for key, total in mine.items():
+
+        def add(key: str) -> None:
+            total = mine[key]
             # A partial sum that came through shared memory is read-only.
             out = total if total.flags.writeable else None
-            mine[key] = np.asarray(np.add(total, theirs[key], out=out, dtype=total.dtype))
+            with np.errstate(over="ignore", invalid="ignore"):
+                mine[key] = np.asarray(np.add(total, theirs[key], out=out, dtype=total.dtype))
+
+        for_each(add, list(mine), sum(total.nbytes for total in mine.values()))
         self._arrays, self._flat = mine, None
 
     def named(self) -> dict[str, NDArray]:
@@ -205,4 +212,6 @@ def all_finite(values: list[NDArray]) -> bool:
 
 def _is_finite(value: NDArray) -> bool:
     dtype = value.dtype
-    return is_whole(dtype) or dtype.kind in "SUMm" or bool(np.isfinite(value).all())
+    if is_whole(dtype) or dtype.kind in "SUMm" or dtype.type is np.void:
+        return True
+    return bool(np.isfinite(value).all())

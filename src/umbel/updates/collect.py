@@ -77,7 +77,7 @@ class Both(Aggregator[tuple[Any, Any]]):
         self.second: Aggregator[Any] = second
 
     @property
-    def looks_at_values(self) -> bool:  # type: ignore[override]
+    def looks_at_values(self) -> bool:
         """Whether either does."""
         return self.first.looks_at_values or self.second.looks_at_values
 

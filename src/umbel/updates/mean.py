@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from umbel.base import AggregationError, RejectedReply
-from umbel.records import ArrayRecord, MetricRecord, RecordDict
+from umbel.base import AggregationError, RejectedReply, for_each
+from umbel.records import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from umbel.updates.aggregator import Aggregator
 from umbel.updates.arrays import Arrays, NDArray, cast_back
 from umbel.updates.arraysum import ArraySum, all_finite
@@ -53,6 +53,8 @@ class WeightedSum:
     metric_weights: dict[str, float] = field(default_factory=dict)
     weight: float = 0.0
     count: int = 0
+    conflict: str = ""
+    """How the arrays of some replies differ from those of others, if they do."""
 
 
 class WeightedMean(Aggregator[WeightedSum]):
@@ -74,7 +76,7 @@ class WeightedMean(Aggregator[WeightedSum]):
         Whether replies carry one ``ArrayRecord`` (training) or only metrics (evaluation).
     shapes : mapping of str to tuple of int, optional
         The keys and shapes of the model that was sent. A reply that has others is rejected, and
-        the rest go on; without them, replies that differ among themselves fail the round.
+        the rest go on; without them, there is no mean of replies that differ among themselves.
     require_finite : bool, default=True
         Reject a reply that holds NaN or infinity, which would spoil the mean for all.
 
@@ -83,8 +85,8 @@ class WeightedMean(Aggregator[WeightedSum]):
     RejectedReply
         From ``add``: the reply lacks what is needed, or holds what it must not.
     AggregationError
-        From ``merge`` and ``finish``: replies have different arrays, all weights are zero, or the
-        values are so large that their sum overflows.
+        From ``finish``: replies have different arrays, all weights are zero, or the values are so
+        large that their sum overflows.
 
     Examples
     --------
@@ -122,10 +124,10 @@ class WeightedMean(Aggregator[WeightedSum]):
         if self.with_arrays:
             # What overflows shows in `finish`; a warning here would name no client.
             with np.errstate(over="ignore", invalid="ignore"):
-                self._check_arrays(acc, arrays)
+                shapes = self._checked_shapes(arrays)
                 if acc.arrays is None:
                     acc.arrays = ArraySum(arrays, weight)
-                else:
+                elif _agree(acc, shapes):
                     acc.arrays.add(arrays, weight)
         for key, metric in metrics.items():
             if key != self.weighted_by:
@@ -138,22 +140,17 @@ class WeightedMean(Aggregator[WeightedSum]):
         return acc
 
     def is_sound(self, acc: WeightedSum) -> bool:
-        return (
-            not self.require_finite
-            or acc.arrays is None
-            or all_finite(list(acc.arrays.named().values()))
-        )
+        if not self.require_finite or acc.arrays is None:
+            return True
+        with np.errstate(over="ignore", invalid="ignore"):
+            return all_finite(list(acc.arrays.named().values()))
 
     def merge(self, left: WeightedSum, right: WeightedSum) -> WeightedSum:
-        if left.arrays is not None and right.arrays is not None:
-            mine, theirs = left.arrays.shapes, right.arrays.shapes
-            if mine != theirs:
-                raise AggregationError(
-                    f"replies hold different arrays: {_difference(mine, theirs)}",
-                    hint="every client must reply with the same keys and shapes",
-                )
-            with np.errstate(over="ignore", invalid="ignore"):
-                left.arrays.merge(right.arrays)
+        left.conflict = left.conflict or right.conflict
+        if left.arrays is None:
+            left.arrays = right.arrays
+        elif right.arrays is not None and _agree(left, right.arrays.shapes):
+            left.arrays.merge(right.arrays)
         for key, metric in right.metrics.items():
             _add_metric(left, key, metric, right.metric_weights[key])
         left.weight += right.weight
@@ -161,6 +158,11 @@ class WeightedMean(Aggregator[WeightedSum]):
         return left
 
     def finish(self, acc: WeightedSum) -> Mean:
+        if acc.conflict:
+            raise AggregationError(
+                f"replies hold different arrays: {acc.conflict}",
+                hint="every client must reply with the same keys and shapes",
+            )
         if acc.count and not acc.weight > 0:
             raise AggregationError(
                 f"the weights of all {acc.count} replies are zero, so there is no mean",
@@ -173,8 +175,7 @@ class WeightedMean(Aggregator[WeightedSum]):
             metrics[key] = (
                 [v / weight for v in value] if isinstance(value, list) else value / weight
             )
-        with np.errstate(over="ignore", invalid="ignore"):
-            arrays = ArrayRecord(self._means(acc)) if self.with_arrays else None
+        arrays = ArrayRecord(self._means(acc)) if self.with_arrays else None
         return Mean(arrays, MetricRecord(metrics), acc.weight, acc.count)
 
     def pack(self, acc: WeightedSum) -> RecordDict:
@@ -191,6 +192,8 @@ class WeightedMean(Aggregator[WeightedSum]):
             records["dtypes"] = ArrayRecord(
                 {key: np.empty(0, dtype) for key, dtype in acc.arrays.dtypes.items()}
             )
+        if acc.conflict:
+            records["conflict"] = ConfigRecord({"text": acc.conflict})
         return records
 
     def unpack(self, content: RecordDict) -> WeightedSum:
@@ -205,26 +208,34 @@ class WeightedMean(Aggregator[WeightedSum]):
             metric_weights=dict(metrics["metric-weights"]),  # type: ignore[arg-type]
             weight=float(metrics["totals"]["weight"]),  # type: ignore[arg-type]
             count=int(metrics["totals"]["count"]),  # type: ignore[arg-type]
+            conflict=str(content["conflict"]["text"]) if "conflict" in content else "",
         )
 
     def _means(self, acc: WeightedSum) -> dict[str, NDArray]:
         """Divide the sums by the weight, in place where that can be."""
         if acc.arrays is None:
             return {}
-        means, sums, dtypes = {}, acc.arrays.named(), acc.arrays.dtypes
-        for key in self.shapes or sums:
+        sums, dtypes = acc.arrays.named(), acc.arrays.dtypes
+        # Filled first, so that the order of keys does not depend on which thread is done first.
+        means = dict.fromkeys(self.shapes or sums, np.empty(0))
+
+        def divide(key: str) -> None:
             total = sums[key]
             # An array of its own, and read-only: then it can be sent twice and copied once.
             out = total if total.flags.writeable and total.flags.owndata else None
-            mean = np.asarray(np.divide(total, acc.weight, out=out, dtype=total.dtype))
-            if self.require_finite and not all_finite([mean]):
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean = np.asarray(np.divide(total, acc.weight, out=out, dtype=total.dtype))
+                means[key] = cast_back(mean, dtypes[key].newbyteorder("="))
+                sound = not self.require_finite or all_finite([mean])
+            means[key].flags.writeable = False
+            if not sound:
                 raise AggregationError(
                     "the replies' values are so large that their sum overflows",
                     hint=f"make the weights {self.weighted_by!r} smaller, or train in float64",
                     key=key,
                 )
-            means[key] = cast_back(mean, dtypes[key].newbyteorder("="))
-            means[key].flags.writeable = False
+
+        for_each(divide, list(means), sum(total.nbytes for total in sums.values()))
         return means
 
     def _read(self, content: RecordDict) -> tuple[Arrays, MetricRecord]:
@@ -246,13 +257,15 @@ class WeightedMean(Aggregator[WeightedSum]):
             )
         return (arrays.lent() if arrays is not None and self.with_arrays else {}), metrics
 
-    def _check_arrays(self, acc: WeightedSum, arrays: Arrays) -> None:
-        """Reject what could not be added, before anything is."""
+    def _checked_shapes(self, arrays: Arrays) -> Mapping[str, tuple[int, ...]]:
+        """Return the shapes of a reply's arrays, after rejecting what could not be added.
+
+        What other replies hold plays no part in it: who has seen which depends on the workers.
+        """
         shapes = {key: value.shape for key, value in arrays.items()}
-        expected = acc.arrays.shapes if acc.arrays is not None else (self.shapes or shapes)
-        if shapes != expected:
+        if self.shapes and shapes != self.shapes:
             raise RejectedReply(
-                f"its arrays are not those of the model: {_difference(expected, shapes)}",
+                f"its arrays are not those of the model: {_difference(self.shapes, shapes)}",
                 hint="train the model that the message carried, and reply with the same keys",
             )
         look = self.require_finite and self.looks_at_values
@@ -263,6 +276,7 @@ class WeightedMean(Aggregator[WeightedSum]):
                 hint="training diverged there; lower the learning rate or clip gradients",
                 key=key,
             )
+        return shapes
 
     def _weight(self, metrics: MetricRecord) -> float:
         weight = metrics.get(self.weighted_by)
@@ -276,6 +290,14 @@ class WeightedMean(Aggregator[WeightedSum]):
                 key=self.weighted_by,
             )
         return float(weight)
+
+
+def _agree(acc: WeightedSum, shapes: Mapping[str, Any]) -> bool:
+    """Whether arrays can be added to a sum; if not, the sum remembers that."""
+    if acc.arrays is not None and acc.arrays.shapes != shapes:
+        acc.conflict = acc.conflict or _difference(acc.arrays.shapes, shapes)
+        return False
+    return True
 
 
 def _difference(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:

@@ -33,7 +33,10 @@ def pack_state(state: State) -> RecordDict:
     records = RecordDict()
 
     def visit(node: State, path: str) -> None:
-        arrays = {name: value for name, value in node.items() if isinstance(value, np.ndarray)}
+        # A NumPy scalar keeps its dtype as a 0-d array; as a Python number it would lose it.
+        arrays = {
+            n: np.asarray(v) for n, v in node.items() if isinstance(v, np.ndarray | np.generic)
+        }
         states = {name: value for name, value in node.items() if isinstance(value, dict)}
         numbers = {n: v for n, v in node.items() if n not in arrays and n not in states}
         if arrays or not node:
