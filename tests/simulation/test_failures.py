@@ -81,7 +81,7 @@ def test_an_end_of_a_process_says_how(learn):
 
 
 def test_when_every_client_dies_the_run_says_so(learn):
-    with pytest.raises(NotEnoughReplies, match="0 of 10.*SIGKILL"):
+    with pytest.raises(NotEnoughReplies, match=r"0 of 10.*SIGKILL"):
         learn("be_killed")
 
 

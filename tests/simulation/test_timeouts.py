@@ -20,15 +20,36 @@ def test_a_client_over_its_limit_is_ended_and_the_round_goes_on(learn, told, dig
     assert "longer than 0.3 s" in result.failures[0].message
 
 
-def test_a_round_over_its_limit_counts_who_did_not_answer(learn, told, digest):
-    """Those that answered in time are in the sum, also where they shared a worker with others."""
+@pytest.mark.parametrize("workers", [2, 3])
+def test_a_round_over_its_limit_blames_who_did_not_answer(workers, learn, told, digest):
+    """Replies that lay in the same worker are in the sum all the same."""
     begin = time.monotonic()
-    result = learn("hang", nodes=20, victims=[3, 12], timeout=0.5)
+    result = learn("hang", nodes=20, victims=[3], timeout=0.4, workers=workers)
     assert time.monotonic() - begin < 6
-    failed = {(r, n) for r, n, _ in told(result)}
-    assert {(r, n) for r in (1, 2) for n in (3, 12)} <= failed
-    assert {kind for _, _, kind in told(result)} == {"ReplyTimeout"}
-    print("failed", sorted(failed))
+    assert told(result) == [(1, 3, "ReplyTimeout"), (2, 3, "ReplyTimeout")]
+    assert digest(result) == digest(learn("fail", nodes=20, victims=[3], backend="inprocess"))
+
+
+def test_when_all_workers_hang_the_rest_is_given_up(learn, told):
+    result = learn("hang", nodes=20, victims=[3, 12], timeout=0.4, rounds=1)
+    failed = [node for _, node, _ in told(result)]
+    assert failed == [*range(3, 10), *range(12, 20)]
+
+
+def test_a_client_that_hangs_only_the_second_time_is_given_up_too(run_main, requests):
+    """What is run again after a deadline has a deadline itself."""
+
+    def main(grid):
+        messages = requests(range(4), "train", do="hang_later", nodes=[0])
+        messages += requests([9], "train", do="hang")
+        begin = time.monotonic()
+        folded = grid.fold(messages, Collect(), timeout=0.4)
+        return [node for node, _ in folded.failures], time.monotonic() - begin
+
+    failed, seconds = run_main(main, workers=1)
+    assert 0 in failed
+    assert 9 in failed
+    assert seconds < 6
 
 
 def test_replies_that_came_in_time_are_returned(run_main, requests):

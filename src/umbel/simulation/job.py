@@ -34,8 +34,10 @@ class Job:
         The partial sums handed over so far, when replies are folded.
     deadline_s : float or None
         When to give up, on the monotonic clock.
-    expired, given_up : bool, set of int
-        Whether that was, and the positions that no reply had come to.
+    overdue : int
+        How often that was: at 1 what was lost with a worker is run again, at 2 nothing is.
+    given_up : set of int
+        The positions that no reply had come to in time.
     fault : Exception or None
         What ended it, when that was no client.
     """
@@ -55,7 +57,7 @@ class Job:
         self.tasks = tasks
         self.timeout = timeout
         self.deadline_s = deadline_s
-        self.expired = False
+        self.overdue = 0
         self.given_up: set[int] = set()
         self.fault: Exception | None = None
         self.settled = 0

@@ -5,7 +5,9 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import numpy as np
 
@@ -101,6 +103,17 @@ def be_killed_as_parent(message, context):
 
 def hang(message, context):
     threading.Event().wait()
+
+
+def hang_later(message, context):
+    """Answer at the first call, in whatever process, and hang from then on."""
+    seen = Path(tempfile.gettempdir(), f"umbel-test-{message.metadata.message_id}")
+    try:
+        seen.touch(exist_ok=False)
+    except FileExistsError:
+        seen.unlink()
+        hang(message, context)
+    return Message(RecordDict(), reply_to=message)
 
 
 def hang_with_a_child(message, context):
