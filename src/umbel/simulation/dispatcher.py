@@ -21,6 +21,9 @@ BATCH_MIN_S = 0.001
 BATCH_MAX_S = 0.008
 """Batches take about so long: long enough to hide the dispatch, short enough to share the work."""
 
+_PATIENCE_S = 0.05
+"""How long an idle worker leaves another its next batch before it takes a part of that."""
+
 _AGAIN_S = 2 * COMMIT_S
 """How long clients may take that run again after a deadline; it was half of it the first time."""
 
@@ -110,11 +113,13 @@ class Dispatcher:
             if (job := state.job) is not None and job.sums is None
             for position in state.positions
         }
+        impatient_s = SYSTEM_CLOCK.monotonic() - _PATIENCE_S
         for worker, state in enumerate(self._workers):
             if state.job is not None:
                 continue
+            eager = state.idle_since_s <= impatient_s
             for job in self.jobs:
-                positions = job.take(worker, self._batch_size(job), busy)
+                positions = job.take(worker, self._batch_size(job), busy, eager=eager)
                 if positions or (state.uncommitted.get(job.number) and not job.remaining()):
                     self._submit(worker, state, job, positions)
                     break
@@ -150,6 +155,7 @@ class Dispatcher:
         if job is None:
             raise StateError("a worker reported without having been given work", worker=worker)
         state.job, state.positions = None, []
+        state.idle_since_s = SYSTEM_CLOCK.monotonic()
         self._lost_in_a_row = 0
         tasks = len(job.open(positions))
         if tasks:
@@ -226,6 +232,10 @@ class Dispatcher:
     def _alarms(self, now: float) -> list[float]:
         """Return the times at which something becomes overdue."""
         alarms = [job.deadline_s for job in self.jobs if job.deadline_s is not None]
+        if any(job.remaining() for job in self.jobs):
+            # Something is left for another worker, which may be held up by one client.
+            patient = [s.idle_since_s + _PATIENCE_S for s in self._workers if s.job is None]
+            alarms += [alarm for alarm in patient if alarm > now]
         limit = self._client_timeout_s
         if limit is not None:
             for worker, state in enumerate(self._workers):

@@ -121,10 +121,10 @@ class Job:
         acc = sums.total() if sums is not None and self.cohort else None
         return None if acc is None or self.merger is None else self.merger.total(acc)
 
-    def take(self, worker: int, count: int, busy: set[int]) -> list[int]:
+    def take(self, worker: int, count: int, busy: set[int], *, eager: bool) -> list[int]:
         """Return positions for a worker, none of whose nodes is busy elsewhere."""
         if self.sums is not None:
-            return self.schedule.take(worker, count)
+            return self.schedule.take(worker, count, eager=eager)
         taken: list[int] = []
         put_aside: list[int] = []
         while len(taken) < count:
@@ -172,6 +172,8 @@ class WorkerState:
         By job number, the messages whose replies it has folded and not handed over.
     contents, blobs : set of int
         What it has been given.
+    idle_since_s : float
+        When it last had nothing to do, on the monotonic clock.
     """
 
     job: Job | None = None
@@ -179,6 +181,7 @@ class WorkerState:
     uncommitted: dict[int, list[int]] = field(default_factory=dict)
     contents: set[int] = field(default_factory=set)
     blobs: set[int] = field(default_factory=set)
+    idle_since_s: float = 0.0
     forget_contents: list[int] = field(default_factory=list)
     forget_blobs: list[int] = field(default_factory=list)
 

@@ -41,13 +41,17 @@ class Schedule:
         self._given_back: deque[int] = deque()
         self.remaining = cohort
 
-    def take(self, worker: int, count: int) -> list[int]:
-        """Return at most ``count`` positions for this worker, none when nothing is left."""
+    def take(self, worker: int, count: int, *, eager: bool = False) -> list[int]:
+        """Return at most ``count`` positions for this worker.
+
+        None when nothing is left, or nothing but another worker's next batch; unless it is
+        ``eager``, because that other one is not getting on.
+        """
         taken: list[int] = []
         while len(taken) < count and self._given_back:
             taken.append(self._given_back.popleft())
         if not taken:
-            taken = self._from_region(worker % len(self._regions), count)
+            taken = self._from_region(worker % len(self._regions), count, eager)
         self.remaining -= len(taken)
         return taken
 
@@ -66,7 +70,7 @@ class Schedule:
         self.remaining = 0
         return dropped
 
-    def _from_region(self, mine: int, count: int) -> list[int]:
+    def _from_region(self, mine: int, count: int, eager: bool) -> list[int]:
         low, high = self._regions[mine]
         if low == high:
             widths = [b - a for a, b in self._regions]
@@ -74,7 +78,7 @@ class Schedule:
             start, stop = self._regions[victim]
             if start == stop:
                 return []
-            if stop - start <= count > 1:
+            if stop - start <= count > 1 and not eager:
                 return []  # the other one's next batch, and too short to share
             # Half of the rest, from the far end, so that the victim goes on where it is; from the
             # beginning of a block if one begins there, since members of a block merge in order.
