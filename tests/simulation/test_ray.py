@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -101,6 +102,7 @@ def simulate(
     rounds: int = 3,
     strategy: type[FedAvg] = FedAvg,
     timeout_s: float | None = None,
+    config: dict[str, Any] | None = None,
     **run_config: Any,
 ) -> Result:
     server = ServerApp()
@@ -115,7 +117,7 @@ def simulate(
         "client_of_ray:app",
         nodes,
         backend,
-        {"workers": workers, "client_timeout_s": timeout_s},
+        {"workers": workers, "client_timeout_s": timeout_s, **(config or {})},
         seed=7,
         run_config=run_config,
         app_dir=app_dir,
@@ -301,3 +303,44 @@ def test_ctrl_c_ends_a_script_and_all_that_it_started(tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in errors
     _, alive = psutil.wait_procs(started, timeout=10)
     assert not alive
+
+
+TWO_MACHINES = """
+import sys
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from test_ray import outcome, simulate
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+cluster.add_node(num_cpus=1)
+cluster.wait_for_nodes()
+join = {"init_args": {"address": cluster.address}}
+app_dir = Path(sys.argv[1])
+assert outcome(simulate(app_dir, "ray", size=40_000, config=join)) == outcome(
+    simulate(app_dir, "inprocess", size=40_000)
+)
+for fault, kind in [("exits", "ActorDied"), ("hangs", "ClientTimeout")]:
+    result = simulate(
+        app_dir, "ray", config=join, rounds=1, timeout_s=1.0, faulty=2, fault=fault
+    )
+    # A batch on the other machine may have held more clients than this one.
+    assert 2 in {failure.node_id for failure in result.failures}, result.failures
+    assert {failure.kind for failure in result.failures} == {kind}, result.failures
+cluster.shutdown()
+"""
+
+
+def test_machines_that_share_nothing_but_the_cluster(tmp_path: Path) -> None:
+    # Ray's own stand-in for machines: a raylet each, with an object store of its own.
+    (tmp_path / "client_of_ray.py").write_text(CLIENT)
+    script = tmp_path / "script.py"
+    script.write_text(TWO_MACHINES)
+    here = Path(__file__).parent
+    run = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parents[1] / 'src'}"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr

@@ -338,13 +338,16 @@ def _with_note(error: Any) -> Exception:
 
 @contextlib.contextmanager
 def _explained(ray: Any) -> Iterator[None]:
+    """Raise what merging raised; if instead a sum is gone, say what that means."""
+    errors = ray.exceptions
     try:
         yield
-    except ray.exceptions.RayTaskError as error:
-        raise _with_note(error) from None
-    except ray.exceptions.RayError as error:
+    except errors.RayError as error:
+        merging = isinstance(error, errors.RayTaskError)
+        if merging and not isinstance(error.cause, errors.RayError):
+            raise _with_note(error) from None
         raise NodeLost(
-            f"a partial sum was lost with the machine that held it: {_detail(error)}",
+            "a partial sum was lost with the machine that held it",
             hint="run again; with at most "
-            f"{MERGED_HERE_MAX_WORKERS} workers sums are safe once a worker has handed them over",
+            f"{MERGED_HERE_MAX_WORKERS} workers the engine takes sums out of danger at once",
         ) from error
