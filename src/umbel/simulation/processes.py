@@ -9,11 +9,9 @@ import selectors
 import signal
 import subprocess
 import sys
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from umbel.base import AppLoadError, NodeLost, environment
 from umbel.simulation.channel import Channel, Closed
@@ -23,10 +21,11 @@ from umbel.simulation.segments import (
     INLINE_MAX_BYTES,
     Segment,
     SegmentPool,
+    SegmentReader,
     open_segment,
     raise_open_files_limit,
 )
-from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes, Report
+from umbel.simulation.tasks import AppSpec, Batch, Buffers, Report
 from umbel.simulation.template import PROGRESS
 from umbel.simulation.threads import ENVIRONMENT
 
@@ -137,10 +136,14 @@ class Handle:
 
     Attributes
     ----------
+    reader : SegmentReader
+        Its partial sums as the engine maps them.
     holds, asked : set, list of int
         The blobs that it maps, and those that it was asked to let go of.
     spent : list of (int, bool)
         Its segments whose partial sums were read, and whether it can use them again.
+    closed : list of int
+        The engine's segments that were given up, for it to hear of.
     """
 
     template: Template
@@ -148,9 +151,11 @@ class Handle:
     channel: Channel
     progress: mmap.mmap
     busy: bool = False
+    reader: SegmentReader = field(default_factory=SegmentReader)
     holds: set[int] = field(default_factory=set)
     asked: list[int] = field(default_factory=list)
     spent: list[tuple[int, bool]] = field(default_factory=list)
+    closed: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -165,18 +170,6 @@ class Blob:
     small: bytes = b""
     retired: bool = False
     kept_by_client: bool = False
-
-
-class Loan(NamedTuple):
-    """A partial sum in a segment of a worker, which the worker may write again once it is read."""
-
-    worker: int
-    number: int
-    mapped: weakref.ref[mmap.mmap] | None
-
-    def is_read(self) -> bool:
-        """Whether nothing refers to the memory: an aggregator may have handed it on as it is."""
-        return self.mapped is None or self.mapped() is None
 
 
 class ProcessExecutor(Executor):
@@ -199,7 +192,8 @@ class ProcessExecutor(Executor):
         self._blobs: dict[int, Blob] = {}
         self._pool = SegmentPool()
         self._selector = selectors.DefaultSelector()
-        self._borrowed: dict[int, list[Loan]] = {}
+        # By job, the segments of workers that hold its partial sums, as (worker, number).
+        self._borrowed: dict[int, list[tuple[int, int]]] = {}
 
     def launch(self) -> None:
         raise_open_files_limit()  # every array that is sent or received holds a descriptor
@@ -238,12 +232,16 @@ class ProcessExecutor(Executor):
             batch.aggregator,
             batch.commit,
             {key: tuple(spec) for key, spec in batch.contents.items()},
-            {key: blob.size if blob.segment else blob.small for key, blob in blobs.items()},
+            {
+                key: (blob.segment.number, blob.size) if blob.segment else blob.small
+                for key, blob in blobs.items()
+            },
             batch.forget_contents,
             batch.forget_blobs,
             handle.spent,
+            handle.closed,
         )
-        handle.asked, handle.spent = batch.forget_blobs, []
+        handle.asked, handle.spent, handle.closed = batch.forget_blobs, [], []
         with contextlib.suppress(Closed):  # the selector will say so
             fds = [blob.segment.fd for blob in blobs.values() if blob.segment]
             handle.channel.send(value, fds)
@@ -268,8 +266,9 @@ class ProcessExecutor(Executor):
 
     def finish(self, job: int) -> None:
         # Its partial sums have been read: their memory can be written again.
-        for loan in self._borrowed.pop(job, []):
-            self._handles[loan.worker].spent.append((loan.number, loan.is_read()))
+        for worker, number in self._borrowed.pop(job, []):
+            handle = self._handles[worker]
+            handle.spent.append((number, handle.reader.release(number)))
 
     def close(self) -> None:
         for handle in self._handles:
@@ -311,15 +310,20 @@ class ProcessExecutor(Executor):
         handle = self._handles[worker]
         value, fds = handle.channel.receive()
         handle.busy = False
-        report = Report(*value)
+        fields, closed = value
+        report = Report(*fields)
         waiting = iter(fds)
-        report.replies = [(key, _open(body, waiting)) for key, body in report.replies]
-        opened = [(span, _open(body, waiting)) for span, body in report.partials]
-        for (_, sent), (_, body) in zip(report.partials, opened, strict=True):
-            if isinstance(sent, tuple) and isinstance(body, memoryview):
-                mapped = weakref.ref(body.obj) if isinstance(body.obj, mmap.mmap) else None
-                self._borrowed.setdefault(report.job, []).append(Loan(worker, sent[1], mapped))
-        report.partials = opened
+        handle.reader.forget(closed)
+        report.replies = [
+            (key, open_segment(next(waiting), body) if isinstance(body, int) else body)
+            for key, body in report.replies
+        ]
+        for index, (span, body) in enumerate(report.partials):
+            if isinstance(body, tuple):
+                number, size = body
+                opened = handle.reader.open(number, next(waiting), size)
+                report.partials[index] = span, opened
+                self._borrowed.setdefault(report.job, []).append((worker, number))
         for blob in handle.asked:
             handle.holds.discard(blob)
             self._blobs[blob].kept_by_client |= blob not in report.released
@@ -334,9 +338,12 @@ class ProcessExecutor(Executor):
         if held.segment is None:
             return
         if held.kept_by_client:
-            held.segment.close()
+            self._pool.give_up(held.segment)
         else:
             self._pool.give_back(held.segment)
+        for handle in self._handles:
+            handle.closed += self._pool.closed
+        self._pool.closed.clear()
 
     def _replace(self, worker: int) -> Lost:
         """Put a new worker in the place of one that died."""
@@ -357,17 +364,11 @@ class ProcessExecutor(Executor):
                 "a worker died and no other could be started in its place", worker=worker
             ) from error
         for work in self._borrowed.values():
-            work[:] = [loan for loan in work if loan.worker != worker]
+            work[:] = [(owner, number) for owner, number in work if owner != worker]
         for blob in list(self._blobs):
             self._reuse(blob)
         self._watch(worker)
         return Lost(worker, (position,) if position >= 0 else (), kind, reason)
-
-
-def _open(body: Any, fds: Any) -> Bytes | None:
-    if not isinstance(body, tuple):
-        return body  # type: ignore[no-any-return]
-    return open_segment(next(fds), body[0])
 
 
 def exit_text(code: int) -> tuple[str, str]:

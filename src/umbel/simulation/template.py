@@ -16,13 +16,17 @@ import socket
 import struct
 import sys
 import traceback
-import weakref
 from typing import Any, NoReturn
 
 from umbel.base import SYSTEM_CLOCK, UmbelError
 from umbel.clientapp import ClientApp
 from umbel.simulation.channel import Channel, Closed
-from umbel.simulation.segments import INLINE_MAX_BYTES, Segment, SegmentPool, map_segment
+from umbel.simulation.segments import (
+    INLINE_MAX_BYTES,
+    Segment,
+    SegmentPool,
+    SegmentReader,
+)
 from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes, ContentSpec, Report, Task
 from umbel.simulation.threads import set_threads
 from umbel.simulation.worker import Worker, load_app
@@ -154,10 +158,11 @@ class WorkerProcess:
     def __init__(self, channel: Channel, app: ClientApp, spec: AppSpec, progress_fd: int) -> None:
         self._channel = channel
         self._progress = mmap.mmap(progress_fd, mmap.PAGESIZE)
-        self._maps: dict[int, mmap.mmap] = {}
+        self._reader = SegmentReader()
+        self._numbers: dict[int, int] = {}
         self._pool = SegmentPool()
         self._lent: dict[int, Segment] = {}
-        self._next_segment = 0
+        self._given: list[Segment] = []
         self._worker = Worker(app, spec, self._open_blob, self._on_task)
 
     def serve(self) -> None:
@@ -171,23 +176,27 @@ class WorkerProcess:
                 self._channel.send(*answer)
             except Closed:
                 return
+            while self._given:
+                self._given.pop().close()
 
     def _run(self, value: Any, fds: list[int]) -> tuple[Any, list[int]]:
-        *fields, spent = value
+        *fields, spent, closed = value
         batch = Batch(*fields)
         batch.tasks = [Task(*task) for task in batch.tasks]
         batch.contents = {key: ContentSpec(*spec) for key, spec in batch.contents.items()}
         waiting = iter(fds)
         batch.blobs = {
-            blob: sent if isinstance(sent, bytes) else (blob, next(waiting), sent)
+            blob: sent if isinstance(sent, bytes) else (blob, next(waiting), *sent)
             for blob, sent in batch.blobs.items()
         }
         for number, usable in spent:
+            segment = self._lent.pop(number)
             if usable:
-                self._pool.give_back(self._lent.pop(number))
+                self._pool.give_back(segment)
             else:
-                self._lent.pop(number).close()
+                self._pool.give_up(segment)
         released = self._release(batch)
+        self._reader.forget(closed)
         report = self._worker.run(batch)
         report.released = released
         return self._pack(report)
@@ -196,17 +205,17 @@ class WorkerProcess:
         self._worker.forget(batch.forget_blobs, batch.forget_contents)
         released = []
         for blob in batch.forget_blobs:
-            # Not closed but let go: a client may hold a view, and its memory must stay as it is.
-            # (NumPy's arrays refer to a mapping without telling it, so closing would succeed.)
-            if blob not in self._maps or weakref.ref(self._maps.pop(blob))() is None:
+            # A client may hold a view of the model: then its memory must stay as it is.
+            number = self._numbers.pop(blob, None)
+            if number is None or self._reader.release(number):
                 released.append(blob)
         return released
 
     def _pack(self, report: Report) -> tuple[Any, list[int]]:
         fds: list[int] = []
-        replies = [(key, self._ship(body, fds, lend=False)) for key, body in report.replies]
+        replies = [(key, self._give(body, fds)) for key, body in report.replies]
         partials = [
-            (span, None if body is None else self._ship(body, fds, lend=True))
+            (span, None if body is None else self._lend(body, fds))
             for span, body in report.partials
         ]
         states = [(node, None if body is None else b"".join(body)) for node, body in report.states]
@@ -221,29 +230,37 @@ class WorkerProcess:
             report.elapsed_s,
             report.fault,
         )
-        return value, fds
+        closed, self._pool.closed = self._pool.closed, []
+        return (value, closed), fds
 
-    def _ship(self, body: Buffers, fds: list[int], *, lend: bool) -> Any:
-        """Return small bodies as bytes, large ones as (size, number of the segment)."""
-        if sum(len(buffer) for buffer in body) <= INLINE_MAX_BYTES:
+    def _give(self, body: Buffers, fds: list[int]) -> bytes | int:
+        """Return a small body as bytes, and of a large one, which the user may keep, the size."""
+        if _is_small(body):
             return b"".join(body)
-        if not lend:
-            # The engine hands this one on to the user, who may keep it.
-            segment = Segment()
-            fds.append(segment.fd)
-            return segment.write(body), -1
-        segment, size = self._pool.write(body)
-        number = self._next_segment = self._next_segment + 1
-        self._lent[number] = segment
+        segment = Segment()
+        self._given.append(segment)
         fds.append(segment.fd)
-        return size, number
+        return segment.write(body)
 
-    def _open_blob(self, shipped: bytes | tuple[int, int, int]) -> Bytes:
+    def _lend(self, body: Buffers, fds: list[int]) -> bytes | tuple[int, int]:
+        """Return a small body as bytes, and of a large one, which comes back, number and size."""
+        if _is_small(body):
+            return b"".join(body)
+        segment, size = self._pool.write(body)
+        self._lent[segment.number] = segment
+        fds.append(segment.fd)
+        return segment.number, size
+
+    def _open_blob(self, shipped: bytes | tuple[int, int, int, int]) -> Bytes:
         if isinstance(shipped, bytes):
             return shipped
-        blob, fd, size = shipped
-        self._maps[blob] = map_segment(fd, size)
-        return memoryview(self._maps[blob])
+        blob, fd, number, size = shipped
+        self._numbers[blob] = number
+        return self._reader.open(number, fd, size)
 
     def _on_task(self, position: int) -> None:
         PROGRESS.pack_into(self._progress, 0, position, SYSTEM_CLOCK.monotonic())
+
+
+def _is_small(body: Buffers) -> bool:
+    return sum(len(buffer) for buffer in body) <= INLINE_MAX_BYTES
