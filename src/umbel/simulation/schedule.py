@@ -45,16 +45,17 @@ class Schedule:
         self._given_back: deque[int] = deque()
         self.remaining = cohort
 
-    def take(self, worker: int, least: int, most: int) -> list[int]:
+    def take(self, worker: int, least: int, most: int, *, eager: bool = False) -> list[int]:
         """Return between ``least`` and ``most`` positions for this worker, as many as are left.
 
-        None are returned when nothing is left, or too little to share.
+        None when nothing is left, or nothing but another worker's next batch; unless it is
+        ``eager``, because that other one is not getting on.
         """
         taken: list[int] = []
         while len(taken) < most and self._given_back:
             taken.append(self._given_back.popleft())
         if not taken:
-            taken = self._from_region(worker % len(self._regions), least, most)
+            taken = self._from_region(worker % len(self._regions), least, most, eager)
         self.remaining -= len(taken)
         return taken
 
@@ -78,10 +79,10 @@ class Schedule:
         self.remaining = 0
         return dropped
 
-    def _from_region(self, mine: int, least: int, most: int) -> list[int]:
+    def _from_region(self, mine: int, least: int, most: int, eager: bool) -> list[int]:
         low, high = self._regions[mine]
         if low == high:
-            low, high = self._from_others(least)
+            low, high = self._from_others(1 if eager else least)
         share = math.ceil(_SHARE * (high - low))
         taken = list(range(low, min(high, low + min(most, max(least, share)))))
         self._regions[mine] = (low + len(taken), high)
