@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
