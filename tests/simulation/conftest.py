@@ -120,8 +120,7 @@ def requests() -> Callable[..., list[Message]]:
 
     def make(to: Iterable[int], message_type: str = "query", **config: Any) -> list[Message]:
         return [
-            Message(RecordDict({"config": ConfigRecord(config)}), node, message_type)
-            for node in to
+            Message(RecordDict({"config": ConfigRecord(config)}), node, message_type) for node in to
         ]
 
     return make

@@ -82,8 +82,9 @@ class RunLog:
         self._file: BinaryIO | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+            whole = self._resume(path) if path.exists() else 0
             self._file = path.open("ab")
-            self._file.truncate(self._resume(path))
+            self._file.truncate(whole)
 
     def append(self, event: str, /, **data: Any) -> None:
         """Add what happened; ``data`` must be what JSON takes."""

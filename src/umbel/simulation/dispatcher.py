@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from umbel.base import SYSTEM_CLOCK, NodeLost, StateError
@@ -119,19 +118,17 @@ class Dispatcher:
                 continue
             eager = state.idle_since_s <= impatient_s
             for job in self.jobs:
-                positions = job.take(worker, self._batch_size(job), busy, eager=eager)
+                positions = job.take(worker, *self._batch_size(job), busy, eager=eager)
                 if positions or (state.uncommitted.get(job.number) and not job.remaining()):
                     self._submit(worker, state, job, positions)
                     break
 
-    def _batch_size(self, job: Job) -> int:
+    def _batch_size(self, job: Job) -> tuple[int, int]:
+        """Return how many clients a batch should hold, at least and at most."""
         task_s = self._task_s.get(job.kind)
         if task_s is None:
-            return 1
-        # Large batches first and small ones last, so that all workers finish at the same time.
-        share = math.ceil(job.remaining() / (2 * len(self._workers)))
-        least, most = int(BATCH_MIN_S / task_s), int(BATCH_MAX_S / task_s)
-        return max(1, min(most, max(least, share)))
+            return 1, 1
+        return max(1, int(BATCH_MIN_S / task_s)), max(1, int(BATCH_MAX_S / task_s))
 
     def _submit(self, worker: int, state: WorkerState, job: Job, positions: list[int]) -> None:
         batch = Batch(
@@ -139,7 +136,8 @@ class Dispatcher:
             job.cohort,
             [self._with_state(job.tasks[p]) for p in job.open(positions)],
             job.pickled,
-            commit=not job.remaining(),
+            # What follows, if it takes over from another worker, makes a sum of its own.
+            commit=job.schedule.exhausted(worker),
         )
         self.publisher.equip(batch, state)
         state.job, state.positions = job, positions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,6 +57,7 @@ class Job:
         self.messages = messages
         self.tasks = tasks
         self.timeout = timeout
+        self._workers = workers
         self.deadline_s = deadline_s
         self.overdue = 0
         self.given_up: set[int] = set()
@@ -121,13 +123,14 @@ class Job:
         acc = sums.total() if sums is not None and self.cohort else None
         return None if acc is None or self.merger is None else self.merger.total(acc)
 
-    def take(self, worker: int, count: int, busy: set[int], *, eager: bool) -> list[int]:
+    def take(self, worker: int, least: int, most: int, busy: set[int], *, eager: bool) -> list[int]:
         """Return positions for a worker, none of whose nodes is busy elsewhere."""
         if self.sums is not None:
-            return self.schedule.take(worker, count, eager=eager)
+            return self.schedule.take(worker, least, most, eager=eager)
         taken: list[int] = []
         put_aside: list[int] = []
-        while len(taken) < count:
+        share = math.ceil(self.remaining() / (2 * self._workers))
+        while len(taken) < min(most, max(least, share)):
             position = self._next(worker)
             if position is None:
                 break
@@ -154,7 +157,7 @@ class Job:
         # What was put aside because its node was busy comes first, to keep the order.
         if self._waiting:
             return self._waiting.popleft()
-        positions = self.schedule.take(worker, 1)
+        positions = self.schedule.take(worker, 1, 1)
         return positions[0] if positions else None
 
 

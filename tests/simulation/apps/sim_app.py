@@ -178,9 +178,7 @@ BEHAVIOURS = {f.__name__: f for f in list(globals().values()) if callable(f) and
 @app.query()
 def echo(message, context):
     """Send back what came, and what the node is."""
-    record = ConfigRecord(
-        {"node": context.node_id, "nodes": context.node_config["num-partitions"]}
-    )
+    record = ConfigRecord({"node": context.node_id, "nodes": context.node_config["num-partitions"]})
     return Message(RecordDict({**message.content, "who": record}), reply_to=message)
 
 
