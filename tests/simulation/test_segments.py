@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from umbel.simulation.segments import (
     Segment,
     SegmentPool,
-    map_segment,
+    SegmentReader,
     open_segment,
     raise_open_files_limit,
 )
@@ -36,24 +36,44 @@ def test_what_is_written_is_read(bodies):
     assert open_fds() == before
 
 
-def test_thousands_of_buffers_and_large_ones():
+@pytest.mark.parametrize("again", [False, True])
+def test_thousands_of_buffers_and_large_ones(again):
+    """Into new memory, and over what was written before."""
     buffers = [memoryview(bytes([i % 256]) * (i % 7)) for i in range(3000)]
     buffers.append(memoryview(np.arange(1 << 20, dtype=np.uint32)).cast("B"))
     segment = Segment()
+    if again:
+        segment.write([bytes(1 << 23)])
     size = segment.write(buffers)
-    mapped = map_segment(os.dup(segment.fd), size)
-    assert mapped[:] == b"".join(buffers)
-    mapped.close()
+    assert bytes(SegmentReader().open(0, os.dup(segment.fd), size)) == b"".join(buffers)
     segment.close()
 
 
-def test_mapped_memory_is_read_only_and_outlives_the_descriptor():
+def test_what_is_opened_is_read_only_and_outlives_the_descriptor():
     segment = Segment()
     size = segment.write([b"a" * 5000])
-    mapped = memoryview(map_segment(os.dup(segment.fd), size))
+    opened = SegmentReader().open(0, os.dup(segment.fd), size)
     segment.close()
-    assert mapped.readonly
-    assert bytes(mapped) == b"a" * 5000
+    assert opened.readonly
+    assert bytes(opened) == b"a" * 5000
+
+
+@pytest.mark.parametrize("keep", [lambda m: m[8:], lambda m: np.ndarray(3, np.uint8, m[8:])])
+def test_a_reader_tells_whether_anything_is_kept(keep):
+    """A part of the memory, or an array over it."""
+    before = open_fds()
+    reader, segment = SegmentReader(), Segment()
+    for body in (b"a" * 50, b"b" * 5000, b"c" * 20):
+        kept = keep(reader.open(7, os.dup(segment.fd), segment.write([body])))
+        if len(body) == 20:
+            assert not reader.release(7)
+            assert bytes(kept)[:3] == b"ccc"
+        else:
+            del kept
+            assert reader.release(7)
+    segment.close()
+    del kept
+    assert open_fds() == before
 
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.booleans()), max_size=40))

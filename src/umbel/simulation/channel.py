@@ -16,6 +16,8 @@ from umbel.base import StateError
 
 _HEADER = struct.Struct("<QI")
 _FDS_A_MESSAGE = 200  # the kernel takes 253
+_FD_BYTES = array.array("i").itemsize
+_ANCILLARY_BYTES = socket.CMSG_LEN(_FDS_A_MESSAGE * _FD_BYTES)
 _CLOEXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # macOS lacks it
 
 
@@ -82,10 +84,12 @@ class Channel:
             body = self._exactly(size)
             fds: list[int] = []
             while len(fds) < count:
-                mark, part, flags, _ = socket.recv_fds(self.sock, 1, _FDS_A_MESSAGE, _CLOEXEC)
+                # Not `socket.recv_fds`, which ignores its flags before Python 3.12.
+                mark, parts, flags, _ = self.sock.recvmsg(1, _ANCILLARY_BYTES, _CLOEXEC)
                 if not mark:
                     raise Closed
-                fds += part
+                for _, _, part in parts:
+                    fds += memoryview(part[: len(part) // _FD_BYTES * _FD_BYTES]).cast("i")
                 if flags & socket.MSG_CTRUNC:
                     # What did not fit is gone; to wait for it would be to wait for ever.
                     raise StateError(

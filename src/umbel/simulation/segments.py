@@ -53,7 +53,7 @@ class Segment:
         views = [memoryview(buffer).cast("B") for buffer in buffers if len(buffer)]
         size = sum(map(len, views))
         # System calls are the quicker way into new memory, and copying into old.
-        put = self._copy if size <= self.capacity else self._write
+        put = self._copy if 0 < size <= self.capacity else self._write
         if size < PARALLEL_MIN_BYTES:
             put(views, 0)
         else:
