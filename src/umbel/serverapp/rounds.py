@@ -94,7 +94,6 @@ class RoundLoop:
             messages = self._configure(phase, attempt)
             if not messages:
                 break
-            failed_before = len(self._run.failures)
             count, outcome = self._attempt(phase, messages)
             needed = self._strategy.replies_needed(len(messages))
             seconds = SYSTEM_CLOCK.monotonic() - begin
@@ -114,7 +113,7 @@ class RoundLoop:
                 then=then,
             )
             if then == "end":
-                raise self._too_few(phase, count, needed, len(messages), failed_before)
+                raise self._too_few(phase, count, needed, len(messages))
             if then == "skip":
                 break
         return outcome, SYSTEM_CLOCK.monotonic() - begin
@@ -190,12 +189,10 @@ class RoundLoop:
         )
         self._run.record_metrics("server", metrics)
 
-    def _too_few(
-        self, phase: Phase, count: int, needed: int, cohort: int, failed_before: int
-    ) -> NotEnoughReplies:
+    def _too_few(self, phase: Phase, count: int, needed: int, cohort: int) -> NotEnoughReplies:
         causes = [
             f"node {failure.node_id}: {failure.kind}: {failure.message}"
-            for failure in self._run.failures[failed_before : failed_before + 3]
+            for failure in self._run.phase_failures[:3]
         ]
         return NotEnoughReplies(
             f"{count} of {cohort} clients gave a usable reply and {needed} are needed"
