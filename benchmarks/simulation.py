@@ -64,7 +64,7 @@ CASES = [
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run gave: seconds to the first round, ms a client task, peak PSS of all processes."""
+    """What one run gave; the memory is the peak over all its processes, shared pages once."""
 
     startup_s: float
     ms_per_task: float

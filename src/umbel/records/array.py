@@ -155,6 +155,8 @@ class Array:
 
     def view(self) -> NDArray[Any]:
         """Return a read-only view, without a copy."""
+        if not self._array.flags.writeable:
+            return self._array
         view = self._array.view()
         view.flags.writeable = False
         return view

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from umbel.base import SYSTEM_CLOCK, NodeLost, StateError
@@ -14,11 +13,18 @@ from umbel.simulation.merger import Merger
 from umbel.simulation.publisher import Publisher
 from umbel.simulation.states import StateStore
 from umbel.simulation.tasks import Batch, Report, Task, unpack_fault
+from umbel.simulation.worker import COMMIT_S
 from umbel.updates import Aggregator, Span
 
 BATCH_MIN_S = 0.001
 BATCH_MAX_S = 0.008
 """Batches take about so long: long enough to hide the dispatch, short enough to share the work."""
+
+_PATIENCE_S = 0.05
+"""How long an idle worker leaves another its next batch before it takes a part of that."""
+
+_AGAIN_S = 2 * COMMIT_S
+"""How long clients may take that run again after a deadline; it was half of it the first time."""
 
 _LOST_IN_A_ROW_MAX = 3
 """Times the number of workers: they all die when the process they came from does."""
@@ -106,23 +112,23 @@ class Dispatcher:
             if (job := state.job) is not None and job.sums is None
             for position in state.positions
         }
+        impatient_s = SYSTEM_CLOCK.monotonic() - _PATIENCE_S
         for worker, state in enumerate(self._workers):
             if state.job is not None:
                 continue
+            eager = state.idle_since_s <= impatient_s
             for job in self.jobs:
-                positions = job.take(worker, self._batch_size(job), busy)
+                positions = job.take(worker, *self._batch_size(job), busy, eager=eager)
                 if positions or (state.uncommitted.get(job.number) and not job.remaining()):
                     self._submit(worker, state, job, positions)
                     break
 
-    def _batch_size(self, job: Job) -> int:
+    def _batch_size(self, job: Job) -> tuple[int, int]:
+        """Return how many clients a batch should hold, at least and at most."""
         task_s = self._task_s.get(job.kind)
         if task_s is None:
-            return 1
-        # Large batches first and small ones last, so that all workers finish at the same time.
-        share = math.ceil(job.remaining() / (2 * len(self._workers)))
-        least, most = int(BATCH_MIN_S / task_s), int(BATCH_MAX_S / task_s)
-        return max(1, min(most, max(least, share)))
+            return 1, 1
+        return max(1, int(BATCH_MIN_S / task_s)), max(1, int(BATCH_MAX_S / task_s))
 
     def _submit(self, worker: int, state: WorkerState, job: Job, positions: list[int]) -> None:
         batch = Batch(
@@ -130,7 +136,8 @@ class Dispatcher:
             job.cohort,
             [self._with_state(job.tasks[p]) for p in job.open(positions)],
             job.pickled,
-            commit=not job.remaining(),
+            # What follows, if it takes over from another worker, makes a sum of its own.
+            commit=job.schedule.exhausted(worker),
         )
         self.publisher.equip(batch, state)
         state.job, state.positions = job, positions
@@ -146,6 +153,7 @@ class Dispatcher:
         if job is None:
             raise StateError("a worker reported without having been given work", worker=worker)
         state.job, state.positions = None, []
+        state.idle_since_s = SYSTEM_CLOCK.monotonic()
         self._lost_in_a_row = 0
         tasks = len(job.open(positions))
         if tasks:
@@ -185,6 +193,8 @@ class Dispatcher:
         error = self._ending.pop(event.worker, crashed)
         if job is not None:
             for position in event.suspects:
+                if job.overdue:
+                    job.given_up.add(position)
                 self._fail(job, position, error)
         if job is not None and not wanted:
             self._lost_in_a_row = 0 if event.suspects else self._lost_in_a_row + 1
@@ -198,9 +208,9 @@ class Dispatcher:
             # Their sums died with the worker: the same clients run again, to the same bits.
             other.settled -= len(other.open(folded))
             lost = folded + positions if other is job else folded
-            again = other.open(lost)
             other.put_nothing([p for p in lost if p in other.errors])
-            if other.expired:
+            again = other.open(lost)
+            if other.overdue > 1:
                 self._give_up(other, again)
             else:
                 other.schedule.give_back(again)
@@ -219,7 +229,11 @@ class Dispatcher:
 
     def _alarms(self, now: float) -> list[float]:
         """Return the times at which something becomes overdue."""
-        alarms = [job.deadline_s for job in self.jobs if job.deadline_s and not job.expired]
+        alarms = [job.deadline_s for job in self.jobs if job.deadline_s is not None]
+        if any(job.remaining() for job in self.jobs):
+            # Something is left for another worker, which may be held up by one client.
+            patient = [s.idle_since_s + _PATIENCE_S for s in self._workers if s.job is None]
+            alarms += [alarm for alarm in patient if alarm > now]
         limit = self._client_timeout_s
         if limit is not None:
             for worker, state in enumerate(self._workers):
@@ -231,8 +245,8 @@ class Dispatcher:
     def _ring(self, now: float) -> None:
         """Deal with what has become overdue."""
         for job in self.jobs:
-            if job.deadline_s and now >= job.deadline_s and not job.expired and not job.done:
-                self._expire(job)
+            if job.deadline_s is not None and now >= job.deadline_s and not job.done:
+                self._expire(job, now)
         limit = self._client_timeout_s
         if limit is None:
             return
@@ -241,8 +255,11 @@ class Dispatcher:
             if running is not None and now - running.since_s >= limit:
                 self._end(worker, f"the client ran longer than {limit:g} s", "ClientTimeout")
 
-    def _expire(self, job: Job) -> None:
-        job.expired = True
+    def _expire(self, job: Job, now: float) -> None:
+        job.overdue += 1
+        # Replies that a worker had not handed over die with it. Their clients are not to blame for
+        # the one that it was waiting for, so they run once more; at the second time nobody does.
+        job.deadline_s = now + _AGAIN_S if job.overdue == 1 else None
         self._give_up(job, job.drop())
         for worker, state in enumerate(self._workers):
             if state.job is job and self._executor.can_kill:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,8 +35,10 @@ class Job:
         The partial sums handed over so far, when replies are folded.
     deadline_s : float or None
         When to give up, on the monotonic clock.
-    expired, given_up : bool, set of int
-        Whether that was, and the positions that no reply had come to.
+    overdue : int
+        How often that was: at 1 what was lost with a worker is run again, at 2 nothing is.
+    given_up : set of int
+        The positions that no reply had come to in time.
     fault : Exception or None
         What ended it, when that was no client.
     """
@@ -54,8 +57,9 @@ class Job:
         self.messages = messages
         self.tasks = tasks
         self.timeout = timeout
+        self._workers = workers
         self.deadline_s = deadline_s
-        self.expired = False
+        self.overdue = 0
         self.given_up: set[int] = set()
         self.fault: Exception | None = None
         self.settled = 0
@@ -119,13 +123,14 @@ class Job:
         acc = sums.total() if sums is not None and self.cohort else None
         return None if acc is None or self.merger is None else self.merger.total(acc)
 
-    def take(self, worker: int, count: int, busy: set[int]) -> list[int]:
+    def take(self, worker: int, least: int, most: int, busy: set[int], *, eager: bool) -> list[int]:
         """Return positions for a worker, none of whose nodes is busy elsewhere."""
         if self.sums is not None:
-            return self.schedule.take(worker, count)
+            return self.schedule.take(worker, least, most, eager=eager)
         taken: list[int] = []
         put_aside: list[int] = []
-        while len(taken) < count:
+        share = math.ceil(self.remaining() / (2 * self._workers))
+        while len(taken) < min(most, max(least, share)):
             position = self._next(worker)
             if position is None:
                 break
@@ -152,7 +157,7 @@ class Job:
         # What was put aside because its node was busy comes first, to keep the order.
         if self._waiting:
             return self._waiting.popleft()
-        positions = self.schedule.take(worker, 1)
+        positions = self.schedule.take(worker, 1, 1)
         return positions[0] if positions else None
 
 
@@ -170,6 +175,8 @@ class WorkerState:
         By job number, the messages whose replies it has folded and not handed over.
     contents, blobs : set of int
         What it has been given.
+    idle_since_s : float
+        When it last had nothing to do, on the monotonic clock.
     """
 
     job: Job | None = None
@@ -177,6 +184,7 @@ class WorkerState:
     uncommitted: dict[int, list[int]] = field(default_factory=dict)
     contents: set[int] = field(default_factory=set)
     blobs: set[int] = field(default_factory=set)
+    idle_since_s: float = 0.0
     forget_contents: list[int] = field(default_factory=list)
     forget_blobs: list[int] = field(default_factory=list)
 
