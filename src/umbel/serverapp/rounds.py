@@ -95,7 +95,7 @@ class RoundLoop:
             if not messages:
                 break
             count, outcome = self._attempt(phase, messages)
-            self._sort_failures(failed_before)
+            self._run.sort_phase_failures()
             needed = self._strategy.replies_needed(len(messages))
             seconds = SYSTEM_CLOCK.monotonic() - begin
             if count >= needed:
@@ -118,13 +118,6 @@ class RoundLoop:
             if then == "skip":
                 break
         return outcome, SYSTEM_CLOCK.monotonic() - begin
-
-    def _sort_failures(self, failed_before: int) -> None:
-        """Put a phase's failures in the order of nodes; they came as the workers finished."""
-        new = sorted(self._run.failures[failed_before:], key=lambda failure: failure.node_id)
-        self._run.failures[failed_before:] = new
-        if new:
-            self._result.failures[-len(new) :] = new
 
     def _configure(self, phase: Phase, attempt: int) -> list[Message]:
         server_round, run = self._run.server_round, self._run

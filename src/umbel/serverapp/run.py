@@ -154,6 +154,13 @@ class Run:
         """The failures since the phase in progress began."""
         return self.failures[self._failed_before :]
 
+    def sort_phase_failures(self) -> None:
+        """Put the phase's failures in the order of nodes; they came as the workers finished."""
+        ordered = sorted(self.phase_failures, key=lambda failure: failure.node_id)
+        self.failures[self._failed_before :] = ordered
+        if self.result is not None and ordered:
+            self.result.failures[-len(ordered) :] = ordered
+
     def progress(self, done: int, total: int, failed: int) -> None:
         """Say how many of a cohort's replies are there."""
         self.notify(
