@@ -1,4 +1,6 @@
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -68,3 +70,25 @@ def test_torch_is_seeded_and_restored_with_them():
         Seeds(7).seed_globals()
         assert torch.equal(torch.rand(3), first)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.slow
+def test_torch_is_seeded_when_it_is_imported_later():
+    program = """if True:
+        import sys
+        from umbel.base import Seeds, preserved_globals
+
+        Seeds(1).seed_globals()
+        with preserved_globals():
+            Seeds(2).child("a").seed_globals()
+            assert "torch" not in sys.modules
+            import torch
+
+            drawn = torch.rand(3)
+            Seeds(2).child("a").seed_globals()
+            assert torch.equal(torch.rand(3), drawn)
+        outside = torch.rand(3)
+        Seeds(1).seed_globals()
+        assert torch.equal(torch.rand(3), outside)
+    """
+    subprocess.run([sys.executable, "-c", program], check=True)

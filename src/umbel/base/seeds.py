@@ -8,8 +8,12 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -68,25 +72,78 @@ class Seeds:
         return random.Random(self.integer(128))
 
     def seed_globals(self) -> None:
-        """Seed the process-wide generators: ``random``, NumPy's legacy one, and torch's if loaded.
+        """Seed the process-wide generators of ``random``, NumPy, torch and TensorFlow.
 
-        Libraries that were not imported yet are not touched, and not imported.
+        The last two are not imported for that: they are seeded now if they are there, and
+        otherwise when the program imports them.
         """
         number = self.integer(63)
         random.seed(number)
         np.random.seed(number & 0xFFFFFFFF)
-        torch = sys.modules.get("torch")
-        if torch is not None and hasattr(torch, "manual_seed"):
-            torch.manual_seed(number)
-        tensorflow = sys.modules.get("tensorflow")
-        if tensorflow is not None and hasattr(tensorflow, "random"):
-            tensorflow.random.set_seed(number & 0x7FFFFFFF)
+        for name in _SEEDERS:
+            if name in sys.modules:
+                _seed_library(name, number)
+        _LATECOMERS.number = number
+        if _LATECOMERS not in sys.meta_path:
+            sys.meta_path.insert(0, _LATECOMERS)
+
+
+def _seed_torch(torch: Any, number: int) -> None:
+    torch.manual_seed(number)
+
+
+def _seed_tensorflow(tensorflow: Any, number: int) -> None:
+    tensorflow.random.set_seed(number & 0x7FFFFFFF)
+
+
+_SEEDERS = {"torch": _seed_torch, "tensorflow": _seed_tensorflow}
+
+
+def _seed_library(name: str, number: int) -> None:
+    # A library may be only half imported, by a program whose import failed.
+    with suppress(AttributeError):
+        _SEEDERS[name](sys.modules[name], number)
+
+
+class _Latecomers(MetaPathFinder):
+    """Seeds a library while it is imported, with what the others were seeded with last.
+
+    Otherwise the first client that imports it in a worker would draw numbers that no other draws.
+    """
+
+    number: int | None = None
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname not in _SEEDERS or self.number is None:
+            return None
+        others = [finder for finder in sys.meta_path if finder is not self]
+        found = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            self._seed_after(spec.loader, fullname)
+        return spec
+
+    def _seed_after(self, loader: Any, name: str) -> None:
+        execute = loader.exec_module
+
+        def execute_and_seed(module: ModuleType) -> None:
+            execute(module)
+            if self.number is not None:
+                _seed_library(name, self.number)
+
+        loader.exec_module = execute_and_seed
+
+
+_LATECOMERS = _Latecomers()
 
 
 @contextmanager
 def preserved_globals() -> Iterator[None]:
     """Restore the process-wide generators on leaving, whatever was drawn or seeded inside."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
+    number = _LATECOMERS.number
     torch = sys.modules.get("torch")
     torch_state = None
     if torch is not None and hasattr(torch, "get_rng_state"):
@@ -94,7 +151,10 @@ def preserved_globals() -> Iterator[None]:
     try:
         yield
     finally:
+        _LATECOMERS.number = number
         random.setstate(python_state)
         np.random.set_state(numpy_state)
         if torch is not None and torch_state is not None:
             torch.set_rng_state(torch_state)
+        elif number is not None and "torch" in sys.modules:
+            _seed_library("torch", number)  # as if it had been imported out here
