@@ -41,7 +41,9 @@ class TestOverrides:
             reply["metrics"]["value"] = float(context.node_id)
             return reply
 
-        result = federate(Picky(), client, initial=initial, num_rounds=1)
+        # They came, and that is what min_completion asks.
+        strategy = Picky(min_completion=1.0)
+        result = federate(strategy, client, initial=initial, num_rounds=1)
         assert result.train_metrics_clientapp[1]["value"] == 2.0
 
     def test_aggregate_evaluate_of_ones_own(self, federate, initial, plus_one):

@@ -38,11 +38,9 @@ def bits(record: ArrayRecord):
 class TestSum:
     def test_the_global_model_is_the_weighted_mean(self, federate):
         def client(message, context):
-            value = np.full(3, context.node_id, np.float32)
-            weight = {"num-examples": context.node_id + 1}
-            return RecordDict(
-                {"arrays": ArrayRecord({"w": value}), "metrics": MetricRecord(weight)}
-            )
+            arrays = ArrayRecord({"w": np.full(3, context.node_id, np.float32)})
+            metrics = MetricRecord({"num-examples": context.node_id + 1})
+            return RecordDict({"arrays": arrays, "metrics": metrics})
 
         result = federate(FedAvg(), client, initial=ArrayRecord({"w": np.zeros(3, np.float32)}))
         expected = np.average([0, 1, 2, 3], weights=[1, 2, 3, 4])
@@ -99,15 +97,8 @@ class TestSum:
     @pytest.mark.slow
     def test_processes_give_the_same_bits(self, federate):
         one = federate(FedAdam(), drift, initial=model(), nodes=20, num_rounds=2)
-        two = federate(
-            FedAdam(),
-            drift,
-            initial=model(),
-            nodes=20,
-            num_rounds=2,
-            backend="processes",
-            simulation={"backend_config": {"workers": 2}},
-        )
+        how = {"backend": "processes", "simulation": {"backend_config": {"workers": 2}}}
+        two = federate(FedAdam(), drift, initial=model(), nodes=20, num_rounds=2, **how)
         assert bits(one.arrays) == bits(two.arrays)
         assert one.train_metrics_clientapp == two.train_metrics_clientapp
 

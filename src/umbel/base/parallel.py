@@ -47,5 +47,6 @@ def for_each(work: Callable[[T], object], items: Iterable[T], size_bytes: int) -
     if _Threads.pool is None:
         _Threads.pool = ThreadPoolExecutor(_Threads.count, thread_name_prefix="umbel")
     futures = [_Threads.pool.submit(work, item) for item in items]
-    for future in wait(futures).done:
+    wait(futures)
+    for future in futures:
         future.result()

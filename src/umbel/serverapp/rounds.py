@@ -94,9 +94,8 @@ class RoundLoop:
             messages = self._configure(phase, attempt)
             if not messages:
                 break
-            failed_before = len(self._run.failures)
             count, outcome = self._attempt(phase, messages)
-            self._sort_failures(failed_before)
+            self._run.sort_phase_failures()
             needed = self._strategy.replies_needed(len(messages))
             seconds = SYSTEM_CLOCK.monotonic() - begin
             if count >= needed:
@@ -115,17 +114,10 @@ class RoundLoop:
                 then=then,
             )
             if then == "end":
-                raise self._too_few(phase, count, needed, len(messages), failed_before)
+                raise self._too_few(phase, count, needed, len(messages))
             if then == "skip":
                 break
         return outcome, SYSTEM_CLOCK.monotonic() - begin
-
-    def _sort_failures(self, failed_before: int) -> None:
-        """Put a phase's failures in the order of nodes; they came as the workers finished."""
-        new = sorted(self._run.failures[failed_before:], key=lambda failure: failure.node_id)
-        self._run.failures[failed_before:] = new
-        if new:
-            self._result.failures[-len(new) :] = new
 
     def _configure(self, phase: Phase, attempt: int) -> list[Message]:
         server_round, run = self._run.server_round, self._run
@@ -198,12 +190,10 @@ class RoundLoop:
         )
         self._run.record_metrics("server", metrics)
 
-    def _too_few(
-        self, phase: Phase, count: int, needed: int, cohort: int, failed_before: int
-    ) -> NotEnoughReplies:
+    def _too_few(self, phase: Phase, count: int, needed: int, cohort: int) -> NotEnoughReplies:
         causes = [
             f"node {failure.node_id}: {failure.kind}: {failure.message}"
-            for failure in self._run.failures[failed_before : failed_before + 3]
+            for failure in self._run.phase_failures[:3]
         ]
         return NotEnoughReplies(
             f"{count} of {cohort} clients gave a usable reply and {needed} are needed"

@@ -113,6 +113,7 @@ class Run:
     failures: list[Failure] = field(default_factory=list)
     result: Result | None = None
     log: RunLog = field(init=False, repr=False)
+    _failed_before: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.log = RunLog(self.folder / "log.jsonl" if self.folder else None)
@@ -139,6 +140,7 @@ class Run:
     def begin_phase(self, phase: str, nodes: Sequence[int]) -> None:
         """Say that messages of one kind are about to go to these nodes."""
         self.phase, self.cohort = phase, tuple(int(node) for node in nodes)
+        self._failed_before = len(self.failures)
         self.emit(
             "phase_started",
             round=self.server_round,
@@ -146,6 +148,18 @@ class Run:
             cohort=len(self.cohort),
             nodes=list(self.cohort),
         )
+
+    @property
+    def phase_failures(self) -> list[Failure]:
+        """The failures since the phase in progress began."""
+        return self.failures[self._failed_before :]
+
+    def sort_phase_failures(self) -> None:
+        """Put the phase's failures in the order of nodes; they came as the workers finished."""
+        ordered = sorted(self.phase_failures, key=lambda failure: failure.node_id)
+        self.failures[self._failed_before :] = ordered
+        if self.result is not None and ordered:
+            self.result.failures[-len(ordered) :] = ordered
 
     def progress(self, done: int, total: int, failed: int) -> None:
         """Say how many of a cohort's replies are there."""

@@ -193,21 +193,23 @@ class Strategy(ABC):
     def _fold(self, aggregator: Aggregator[Any], replies: Iterable[Message]) -> Any:
         """Return the outcome over the replies, or ``None`` if too few of them can be used."""
         members = self._members(list(replies))
-        contents = [m.content if m is not None and m.has_content() else None for m in members]
-        usable = sum(content is not None for content in contents)
 
         def reject(position: int, error: RejectedReply) -> None:
-            nonlocal usable
-            usable -= 1
             member = members[position]
             if self.run is None or member is None:
                 raise error
             self.run.fail(member.metadata.src_node_id, rejected(error))
 
+        contents = (m.content if m is not None and m.has_content() else None for m in members)
         total = fold(aggregator, contents, len(members), reject)
-        if total is None or usable < self.replies_needed(len(members)):
-            return None
-        return aggregator.finish(total)
+        return None if total is None or self._fell_short() else aggregator.finish(total)
+
+    def _fell_short(self) -> bool:
+        """Whether too few usable replies came; those that an override left out count as usable."""
+        if self.run is None or not self.run.cohort:
+            return False
+        cohort, failed = len(self.run.cohort), len(self.run.phase_failures)
+        return cohort - failed < self.replies_needed(cohort)
 
     def _members(self, replies: Sequence[Message]) -> Sequence[Message | None]:
         """Return a place for each member of the cohort, so that sums have the same brackets.
