@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -74,17 +75,18 @@ class Resources:
         ConfigError
             A key is unknown, or a value is out of its range.
         """
-        config = dict(backend_config or {})
+        config = _table(backend_config, "backend_config")
         _check_keys(config, _KEYS.keys(), "backend_config")
-        client = dict(config.get("client_resources") or {})
+        client = _table(config.get("client_resources"), "client_resources")
         _check_keys(client, _KEYS["client_resources"] or set(), "client_resources")
+        init_args = _table(config.get("init_args"), "init_args")
         resources = cls(
-            num_cpus=float(client.get("num_cpus", 1)),
-            num_gpus=float(client.get("num_gpus", 0)),
+            num_cpus=_number(client.get("num_cpus", 1), "num_cpus"),
+            num_gpus=_number(client.get("num_gpus", 0), "num_gpus"),
             workers=config.get("workers"),
-            total_gpus=config.get("num_gpus"),
+            total_gpus=config.get("num_gpus", init_args.get("num_gpus")),
             client_timeout_s=config.get("client_timeout_s"),
-            init_args=dict(config.get("init_args") or {}),
+            init_args=init_args,
         )
         resources._check()
         return resources
@@ -102,9 +104,11 @@ class Resources:
         ConfigError
             This machine cannot hold a single client.
         """
-        gpus = (
-            visible_gpus() if self.total_gpus is None else [str(i) for i in range(self.total_gpus)]
-        )
+        gpus = visible_gpus()
+        if self.total_gpus is not None:
+            # Fewer than are visible: the first ones. More: the caller knows of them, we do not.
+            enough = len(gpus) >= self.total_gpus
+            gpus = gpus[: self.total_gpus] if enough else [str(i) for i in range(self.total_gpus)]
         slots = _gpu_slots(gpus, self.num_gpus) if self.num_gpus else []
         if self.num_gpus and not slots:
             raise ConfigError(
@@ -128,19 +132,29 @@ class Resources:
         ]
 
     def _check(self) -> None:
-        if self.num_cpus < 0 or self.num_gpus < 0:
-            raise ConfigError("client_resources are not negative")
         if self.num_gpus > 1 and not self.num_gpus.is_integer():
             raise ConfigError(
                 f"num_gpus={self.num_gpus:g}: more than one GPU comes in whole numbers",
                 hint="give a fraction of one GPU, or a whole number of GPUs",
             )
         for name, value in (("workers", self.workers), ("num_gpus", self.total_gpus)):
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (type(value) is not int or value < 1):
                 raise ConfigError(f"{name} is a whole number, at least 1, got {value!r}")
         limit = self.client_timeout_s
         if limit is not None and not (isinstance(limit, int | float) and limit > 0):
             raise ConfigError(f"client_timeout_s is a number of seconds above 0, got {limit!r}")
+
+
+def _table(value: Any, name: str) -> dict[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise ConfigError(f"{name} is a table of settings, got {value!r}")
+    return dict(value or {})
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ConfigError(f"{name} is a number, at least 0, got {value!r}")
+    return float(value)
 
 
 def available_cpus() -> int:

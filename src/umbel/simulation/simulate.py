@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
+import numpy as np
 
 from umbel.base import (
     SYSTEM_CLOCK,
@@ -21,7 +22,7 @@ from umbel.base import (
     preserved_globals,
 )
 from umbel.clientapp import ClientApp
-from umbel.records import Context, RecordDict, encode
+from umbel.records import Context, RecordDict, UserConfig, encode
 from umbel.serverapp import Observer, Result, Run, ServerApp
 from umbel.simulation.engine import SimulationGrid
 from umbel.simulation.executor import Executor
@@ -104,7 +105,7 @@ def run_simulation(
         raise ConfigError(f"a simulation has at least one node, got {num_supernodes}")
     resources = Resources.parse(backend_config)
     seeds = Seeds(seed)
-    config = dict(run_config or {})
+    config = _checked(run_config or {})
     run = Run(
         run_id or new_run_id(SYSTEM_CLOCK.now()),
         seeds,
@@ -135,6 +136,21 @@ def run_simulation(
         executor.close()
     _note_success(run, value, SYSTEM_CLOCK.monotonic() - begin)
     return value
+
+
+def _checked(run_config: Mapping[Any, Any]) -> UserConfig:
+    """Return the settings as plain values, which are the same in every process and in the log."""
+    checked: UserConfig = {}
+    for key, value in run_config.items():
+        plain = value.item() if isinstance(value, np.generic) else value
+        if not isinstance(key, str) or not isinstance(plain, bool | int | float | str):
+            raise ConfigError(
+                f"run_config[{key!r}] is a {type(value).__name__}",
+                hint="settings are numbers, strings and booleans by name; flatten nested tables: "
+                "'optimizer.lr'",
+            )
+        checked[key] = plain
+    return checked
 
 
 def _serve(
