@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,3 +100,12 @@ def test_finds_a_run_by_id_start_or_path(write_run: WriteRun, tmp_path: Path) ->
         find_run("x", runs)
     with pytest.raises(ConfigError, match="no runs in"):
         find_run("latest", tmp_path / "nowhere")
+
+
+def test_a_loss_that_diverged_is_still_a_number() -> None:
+    history = RunHistory()
+    metrics = {"loss": "NaN", "worst": "-Infinity", "accuracy": 0.1}
+    history.apply("server_evaluated", {"round": 1, "metrics": metrics, "seconds": 0.1})
+    loss, worst, accuracy = history.metrics["server"][1].values()
+    assert math.isnan(loss)
+    assert (worst, accuracy) == (-math.inf, 0.1)

@@ -105,7 +105,11 @@ class RunHistory:
 
     def _add_metrics(self, phase: str, server_round: int, metrics: Mapping[str, Any]) -> None:
         if metrics:
-            self.metrics.setdefault(phase, {})[server_round] = dict(metrics)
+            # The log spells NaN and infinity as text, which JSON has no numbers for.
+            self.metrics.setdefault(phase, {})[server_round] = {
+                name: float(value) if isinstance(value, str) else value
+                for name, value in metrics.items()
+            }
 
 
 def read_history(folder: Path) -> RunHistory:

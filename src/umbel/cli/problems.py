@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import traceback
 from collections.abc import Iterator
@@ -15,6 +13,7 @@ import typer
 
 from umbel.base import UmbelError, UsageError
 from umbel.cli.tables import console
+from umbel.serverapp import strict_json
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -99,16 +98,5 @@ def error_as_json(error: BaseException) -> dict[str, Any]:
 
 def print_json(value: object) -> None:
     """Print the value on stdout as one line of JSON."""
-    sys.stdout.write(json.dumps(_strict(value), default=str, allow_nan=False) + "\n")
+    sys.stdout.write(strict_json(value) + "\n")
     sys.stdout.flush()
-
-
-def _strict(value: object) -> object:
-    """JSON has no NaN and no infinity: they become null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {str(key): _strict(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(inner) for inner in value]
-    return value

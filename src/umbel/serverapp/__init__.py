@@ -7,7 +7,7 @@ from umbel.serverapp.replies import Replies
 from umbel.serverapp.result import Result, RoundTiming
 from umbel.serverapp.rounds import frozen_copy
 from umbel.serverapp.run import Failure, Observer, Run, RunEvent
-from umbel.serverapp.runlog import LogEntry, RunLog, read_log
+from umbel.serverapp.runlog import LogEntry, RunLog, read_log, strict_json
 from umbel.serverapp.sampling import FractionSampler, Sampler
 from umbel.serverapp.strategy import Callback, EvaluateFn, OnShortfall, ShouldStop, Strategy
 
@@ -36,4 +36,5 @@ __all__ = [
     "plot_metrics",
     "read_log",
     "rejected",
+    "strict_json",
 ]
