@@ -297,6 +297,9 @@ class ProcessExecutor(Executor):
         try:
             pid = template.start_worker([theirs.fileno(), progress.fd])
             mapped = mmap.mmap(progress.fd, mmap.PAGESIZE)
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
             progress.close()

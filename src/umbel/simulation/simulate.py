@@ -101,8 +101,8 @@ def run_simulation(
     >>> run_simulation(server, client, num_supernodes=3, backend_name="inprocess")
     3
     """
-    if num_supernodes < 1:
-        raise ConfigError(f"a simulation has at least one node, got {num_supernodes}")
+    if not _is_count(num_supernodes):
+        raise ConfigError(f"a simulation has at least one node, got {num_supernodes!r}")
     resources = Resources.parse(backend_config)
     seeds = Seeds(seed)
     config = _checked(run_config or {})
@@ -136,6 +136,10 @@ def run_simulation(
         executor.close()
     _note_success(run, value, SYSTEM_CLOCK.monotonic() - begin)
     return value
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 1
 
 
 def _checked(run_config: Mapping[Any, Any]) -> UserConfig:

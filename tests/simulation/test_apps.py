@@ -1,0 +1,157 @@
+"""Where apps come from, and what is said when they cannot be had."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import traceback
+
+import pytest
+
+from umbel.base import AppLoadError, ConfigError
+from umbel.clientapp import ClientApp
+from umbel.records import ConfigRecord, Message, RecordDict
+from umbel.serverapp import ServerApp
+from umbel.simulation import run_simulation
+
+BACKENDS = pytest.mark.parametrize(
+    "backend", ["inprocess", pytest.param("processes", marks=pytest.mark.slow)]
+)
+
+
+@pytest.fixture
+def count(run_main, requests):
+    """Simulate a client app and return how many nodes answered."""
+
+    def run(client_app, backend, **options):
+        def main(grid):
+            replies = list(grid.send_and_receive(requests(range(4))))
+            return sum(reply.has_content() for reply in replies)
+
+        return run_main(main, 4, backend, client_app=client_app, **options)
+
+    return run
+
+
+@BACKENDS
+def test_an_app_by_name(backend, count):
+    assert count("sim_app:app", backend) == 4
+
+
+@BACKENDS
+def test_an_app_that_is_an_object_of_this_program(backend, count):
+    app, secret = ClientApp(), {"of": "the closure"}
+
+    @app.query()
+    def answer(message, context):
+        return Message(RecordDict({"c": ConfigRecord(secret)}), reply_to=message)
+
+    assert count(app, backend) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["inprocess", "processes"])
+def test_an_app_that_a_script_defines(backend, apps):
+    """What its clients print is seen, each line once."""
+    program = [sys.executable, str(apps / "as_script.py"), backend]
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        program, capture_output=True, text=True, timeout=60, check=False, env=buffered
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "model [1.0, 1.0, 1.0]"
+    assert sorted(lines[:-1]) == sorted(f"node {i} trains" for i in range(4) for _ in range(2))
+
+
+@BACKENDS
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("no_such_app:app", "no module named 'no_such_app'"),
+        ("sim_app:ap", "did you mean 'app'"),
+        ("other_app:app", "is a dict, not a ClientApp"),
+        ("sim_app.py:app", "names a file"),
+        ("broken_app:app", "LookupError while it was imported: the data set is not here"),
+    ],
+)
+def test_an_app_that_cannot_be_had(name, text, backend, count):
+    with pytest.raises(AppLoadError, match=text) as caught:
+        count(name, backend)
+    if name.startswith("broken"):
+        told = "".join(traceback.format_exception(caught.value))
+        assert 'raise LookupError("the data set is not here")' in told
+
+
+@pytest.mark.slow
+def test_an_app_whose_import_ends_the_process(count, monkeypatch):
+    monkeypatch.setenv("UMBEL_TEST_END", "1")
+    with pytest.raises(AppLoadError, match="exit code 7"):
+        count("other_app:app", "processes")
+
+
+@pytest.mark.slow
+def test_an_app_that_cannot_be_carried(count):
+    app, lock = ClientApp(), threading.Lock()
+
+    @app.query()
+    def answer(message, context):
+        return lock
+
+    with pytest.raises(AppLoadError, match="cannot be carried"):
+        count(app, "processes")
+
+
+@BACKENDS
+@pytest.mark.parametrize("wrong", [7, {"app": 1}, ServerApp()])
+def test_something_that_is_no_client_app(wrong, backend, count):
+    with pytest.raises(AppLoadError, match="not a ClientApp"):
+        count(wrong, backend)
+
+
+def test_something_that_is_no_server_app():
+    with pytest.raises(AppLoadError, match="is a ClientApp, not a ServerApp"):
+        run_simulation(ClientApp(), ClientApp(), 2, "inprocess")
+
+
+@pytest.mark.parametrize("nodes", [0, -1, 1.5, "3", True])
+def test_a_number_of_nodes_that_is_none(nodes):
+    with pytest.raises(ConfigError, match="at least one node"):
+        run_simulation(ServerApp(), ClientApp(), nodes, "inprocess")
+
+
+def test_a_backend_that_is_none():
+    with pytest.raises(ConfigError, match="'processes'"):
+        run_simulation(ServerApp(), ClientApp(), 2, "process")
+
+
+@BACKENDS
+def test_settings_are_the_same_on_both_sides(backend):
+    import numpy as np
+
+    given = {"lr": np.float32(0.5), "epochs": np.int64(3), "name": "x", "fast": True}
+    expected = {"lr": 0.5, "epochs": 3, "name": "x", "fast": True}
+    client, server = ClientApp(), ServerApp()
+
+    @client.query()
+    def tell(message, context):
+        return Message(RecordDict({"c": ConfigRecord(context.run_config)}), reply_to=message)
+
+    @server.main()
+    def main(grid, context):
+        call = Message(RecordDict(), 0, "query")
+        return context.run_config, dict(next(iter(grid.send_and_receive([call]))).content["c"])
+
+    options = {"backend_config": {"workers": 1}, "run_config": given}
+    for seen in run_simulation(server, client, 1, backend, **options):
+        assert seen == expected
+        assert [type(value) for value in seen.values()] == [float, int, str, bool]
+
+
+@pytest.mark.parametrize("value", [None, [1], {"a": 1}, b"x", 1j])
+def test_settings_that_cannot_travel(value):
+    with pytest.raises(ConfigError, match="run_config\\['a'\\]"):
+        run_simulation(ServerApp(), ClientApp(), 2, "inprocess", run_config={"a": value})
