@@ -6,28 +6,71 @@ import multiprocessing
 import sys
 import time
 
+import numpy as np
+
 from cases.report import print_report
 
 
+def fold(model: list[np.ndarray], clients: range) -> tuple[list[np.ndarray], int]:
+    """Call each client, add its weighted reply, forget it."""
+    from cases.trivial import add_one
+
+    total, weight = [], 0
+    for client in clients:
+        reply, examples = add_one(model), client + 1
+        if not total:
+            total = [array * examples for array in reply]
+        else:
+            for kept, array in zip(total, reply, strict=True):
+                kept += array * examples
+        weight += examples
+    return total, weight
+
+
 def trivial(clients: int, kilobytes: int, rounds: int) -> list[float]:
-    """One process: call the client, add its weighted reply, forget it."""
-    from cases.trivial import add_one, make_model
+    """One process."""
+    from cases.trivial import make_model
 
     model, seconds = make_model(kilobytes), []
     for _ in range(rounds):
         begin = time.perf_counter()
-        total, weight = None, 0
-        for client in range(clients):
-            reply, examples = add_one(model), client + 1
-            if total is None:
-                total = [array * examples for array in reply]
-            else:
-                for kept, array in zip(total, reply, strict=True):
-                    kept += array * examples
-            weight += examples
-        model = [array / weight for array in total or []]
+        total, weight = fold(model, range(clients))
+        model = [array / weight for array in total]
         seconds.append(time.perf_counter() - begin)
     return seconds
+
+
+def trivial_side_by_side(clients: int, kilobytes: int, rounds: int, processes: int) -> list[float]:
+    """Processes that share the clients and nothing else: what the machine's memory allows."""
+    context = multiprocessing.get_context("spawn")
+    meeting = context.Barrier(processes + 1)
+    others = [
+        context.Process(
+            target=_fold_a_share, args=(meeting, kilobytes, rounds, range(i, clients, processes))
+        )
+        for i in range(processes)
+    ]
+    for other in others:
+        other.start()
+    seconds = []
+    for _ in range(rounds):
+        meeting.wait()
+        begin = time.perf_counter()
+        meeting.wait()
+        seconds.append(time.perf_counter() - begin)
+    for other in others:
+        other.join()
+    return seconds
+
+
+def _fold_a_share(meeting, kilobytes: int, rounds: int, clients: range) -> None:
+    from cases.trivial import make_model
+
+    model = make_model(kilobytes)
+    for _ in range(rounds):
+        meeting.wait()
+        fold(model, clients)
+        meeting.wait()
 
 
 def _prepare() -> None:
@@ -78,7 +121,9 @@ def cnn(clients: int, rounds: int, processes: int) -> list[float]:
 
 if __name__ == "__main__":
     kind, clients, size, rounds, processes = sys.argv[1], *map(int, sys.argv[2:6])
-    if kind == "trivial":
+    if kind == "trivial" and processes == 1:
         print_report(trivial(clients, size, rounds))
+    elif kind == "trivial":
+        print_report(trivial_side_by_side(clients, size, rounds, processes))
     else:
         print_report(cnn(clients, rounds, processes))
