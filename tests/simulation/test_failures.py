@@ -175,7 +175,7 @@ def test_dead_workers_leave_no_descriptor_behind(run_main, requests):
 
     def main(grid):
         counts = []
-        for i in range(6):
+        for i in range(10):
             model = ArrayRecord([np.full(50_000, float(i))])
             messages = requests(range(4), "train", do="be_killed", nodes=[1])
             for message in messages:
@@ -186,4 +186,4 @@ def test_dead_workers_leave_no_descriptor_behind(run_main, requests):
         return counts
 
     counts = run_main(main, 4)
-    assert max(counts) <= counts[0] + 2
+    assert max(counts[5:]) <= counts[4] + 1  # once memory is used again
