@@ -15,6 +15,8 @@ from umbel.serverapp import Grid, Result, ServerApp
 from umbel.simulation import run_simulation
 from umbel.strategies import FedAvg
 
+collect_ignore = ["apps"]  # no tests, but what tests run
+
 APPS = Path(__file__).parent / "apps"
 
 

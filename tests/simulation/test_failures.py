@@ -175,7 +175,7 @@ def test_dead_workers_leave_no_descriptor_behind(run_main, requests):
 
     def main(grid):
         counts = []
-        for i in range(6):
+        for i in range(10):
             model = ArrayRecord([np.full(50_000, float(i))])
             messages = requests(range(4), "train", do="be_killed", nodes=[1])
             for message in messages:
@@ -186,4 +186,25 @@ def test_dead_workers_leave_no_descriptor_behind(run_main, requests):
         return counts
 
     counts = run_main(main, 4)
-    assert max(counts) <= counts[0] + 2
+    assert max(counts[5:]) <= counts[4] + 1  # once memory is used again
+
+
+@pytest.mark.parametrize("nodes", [60, 700])
+def test_workers_killed_at_any_moment(nodes, learn, digest):
+    """Whoever was running fails with the signal's name; the others are as if it had raised."""
+    seen = []
+
+    def kill_one(event):
+        if event.name == "progress":
+            seen.append(event)
+            workers = psutil.Process().children()[0].children()
+            if len(seen) % 3 == 0 and len(seen) < 40 and workers:
+                workers[len(seen) % len(workers)].kill()
+
+    result = learn(nodes=nodes, rounds=1, workers=3, run={"observers": [kill_one]})
+    assert len(seen) > 9
+    assert {failure.kind for failure in result.failures} <= {"SIGKILL"}
+    victims = sorted(failure.node_id for failure in result.failures)
+    assert len(set(victims)) == len(victims) < 15
+    expected = learn("fail" if victims else "learn", nodes, "inprocess", victims=victims, rounds=1)
+    assert digest(result) == digest(expected)

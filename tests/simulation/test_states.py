@@ -85,7 +85,7 @@ def test_a_hundred_thousand_nodes_within_the_bound(spilling):
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # What is on disk costs a number in a set; what is held, its bytes and an entry.
-    assert held < 3 * limit
+    assert held < 4 * limit
     for node in range(0, 100_000, 11):
         assert bytes(store.get(node) or b"")[:8] == b"%08d" % node
     assert len(files(spilling)) == 100_000 - limit // 120
