@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from umbel.base import ConfigError
-from umbel.simulation import resources
+from umbel.clientapp import ClientApp
+from umbel.serverapp import ServerApp
+from umbel.simulation import resources, run_simulation
 from umbel.simulation.resources import Resources
 
 
@@ -164,3 +166,9 @@ def test_clients_share_gpus(run_main, requests):
     assert len(by_process) > 1
     assert set(by_process.values()) <= {"0", "1"}
     assert all(by_process[one["pid"]] == one["cuda"] for one in seen)
+
+
+@pytest.mark.parametrize("config", [{"workers": 2}, {"client_timeout_s": 1.0}])
+def test_the_inprocess_backend_refuses_what_it_cannot_do(config):
+    with pytest.raises(ConfigError, match="one client at a time"):
+        run_simulation(ServerApp(), ClientApp(), 2, "inprocess", config)

@@ -217,6 +217,11 @@ def _executor(
     num_nodes: int,
 ) -> Executor:
     if name == "inprocess":
+        if resources.client_timeout_s is not None or (resources.workers or 1) > 1:
+            raise ConfigError(
+                "the backend 'inprocess' runs one client at a time and can end none",
+                hint="leave out workers and client_timeout_s, or use 'processes'",
+            )
         return InProcessExecutor(spec, None if isinstance(client_app, str) else client_app)
     if name not in BACKENDS:
         raise ConfigError(f"there is no backend {name!r}", hint=f"choose one of {BACKENDS}")
