@@ -42,7 +42,8 @@ def run_main() -> Callable[..., Any]:
     ) -> Any:
         server = ServerApp()
         server.main()(lambda grid, context: main(grid))
-        backend_config.setdefault("workers", 2)
+        if backend != "inprocess":
+            backend_config.setdefault("workers", 2)
         return run_simulation(
             server,
             client_app,
