@@ -3,5 +3,20 @@
 from umbel.strategies.fedadam import FedAdam
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions, MetricsAggrFn
 from umbel.strategies.fedavgm import FedAvgM
+from umbel.strategies.feddyn import FedDyn
+from umbel.strategies.fednova import FedNova
+from umbel.strategies.fedper import FedBN, FedPer
+from umbel.strategies.scaffold import Scaffold
 
-__all__ = ["FedAdam", "FedAvg", "FedAvgM", "FedAvgOptions", "MetricsAggrFn"]
+__all__ = [
+    "FedAdam",
+    "FedAvg",
+    "FedAvgM",
+    "FedAvgOptions",
+    "FedBN",
+    "FedDyn",
+    "FedNova",
+    "FedPer",
+    "MetricsAggrFn",
+    "Scaffold",
+]

@@ -5,7 +5,10 @@ from umbel.updates.arrays import Arrays, NDArray, cast_back, is_whole, sum_dtype
 from umbel.updates.arraysum import ArraySum, all_finite
 from umbel.updates.collect import Both, Collect
 from umbel.updates.fold import fold
+from umbel.updates.mapped import Mapped, UniformMean
 from umbel.updates.mean import Mean, WeightedMean, WeightedSum
+from umbel.updates.names import BATCH_STATISTICS, matches, trainable
+from umbel.updates.normalized import NormalizedMean, NormalizedSum, StretchedMean
 from umbel.updates.state import pack_state, same_layout, unpack_state
 from umbel.updates.transform import (
     State,
@@ -17,22 +20,29 @@ from umbel.updates.transform import (
     scale,
     scale_by_adam,
     scale_by_schedule,
+    zeros,
 )
 from umbel.updates.tree import PartialSums, ReductionTree, Span, halve, reduction_tree
 
 __all__ = [
+    "BATCH_STATISTICS",
     "Aggregator",
     "ArraySum",
     "Arrays",
     "Both",
     "Collect",
+    "Mapped",
     "Mean",
     "NDArray",
+    "NormalizedMean",
+    "NormalizedSum",
     "PartialSums",
     "ReductionTree",
     "Span",
     "State",
+    "StretchedMean",
     "Transform",
+    "UniformMean",
     "WeightedMean",
     "WeightedSum",
     "all_finite",
@@ -43,6 +53,7 @@ __all__ = [
     "global_norm",
     "halve",
     "is_whole",
+    "matches",
     "momentum",
     "pack_state",
     "reduction_tree",
@@ -51,5 +62,7 @@ __all__ = [
     "scale_by_adam",
     "scale_by_schedule",
     "sum_dtype",
+    "trainable",
     "unpack_state",
+    "zeros",
 ]
