@@ -15,7 +15,6 @@ from umbel.clientapp import (
 )
 from umbel.records import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
-
 torch = pytest.importorskip("torch")
 
 

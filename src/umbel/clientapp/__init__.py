@@ -3,6 +3,7 @@
 from umbel.clientapp.app import ClientApp, ClientFn
 from umbel.clientapp.client import Client
 from umbel.clientapp.clip import clipping_mod
+from umbel.clientapp.compression import compression_mod
 from umbel.clientapp.localterm import LocalTerm, ProximalTerm
 from umbel.clientapp.numpy_client import NumPyClient
 from umbel.clientapp.onion import Handler, Mod
@@ -26,6 +27,7 @@ __all__ = [
     "ScaffoldTerm",
     "batch_norm_names",
     "clipping_mod",
+    "compression_mod",
     "freeze",
     "local_norm",
     "message_size_mod",

@@ -1,5 +1,6 @@
 """Strategies: one paper, one short class."""
 
+from umbel.strategies.compression import Compressed, with_compression
 from umbel.strategies.fedadam import FedAdam
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions, MetricsAggrFn
 from umbel.strategies.fedavgm import FedAvgM
@@ -9,6 +10,7 @@ from umbel.strategies.fedper import FedBN, FedPer
 from umbel.strategies.scaffold import Scaffold
 
 __all__ = [
+    "Compressed",
     "FedAdam",
     "FedAvg",
     "FedAvgM",
@@ -19,4 +21,5 @@ __all__ = [
     "FedPer",
     "MetricsAggrFn",
     "Scaffold",
+    "with_compression",
 ]

@@ -4,6 +4,8 @@ from umbel.updates.aggregator import Aggregator
 from umbel.updates.arrays import Arrays, NDArray, cast_back, is_whole, sum_dtype
 from umbel.updates.arraysum import ArraySum, all_finite
 from umbel.updates.collect import Both, Collect
+from umbel.updates.compressor import QSGD, Cast, Compressor, Parts, RandomK, Sign, TopK
+from umbel.updates.expansion import OfUpdates, expanded, part_name
 from umbel.updates.fold import fold
 from umbel.updates.mapped import Mapped, UniformMean
 from umbel.updates.mean import Mean, WeightedMean, WeightedSum
@@ -26,21 +28,29 @@ from umbel.updates.tree import PartialSums, ReductionTree, Span, halve, reductio
 
 __all__ = [
     "BATCH_STATISTICS",
+    "QSGD",
     "Aggregator",
     "ArraySum",
     "Arrays",
     "Both",
+    "Cast",
     "Collect",
+    "Compressor",
     "Mapped",
     "Mean",
     "NDArray",
     "NormalizedMean",
     "NormalizedSum",
+    "OfUpdates",
     "PartialSums",
+    "Parts",
+    "RandomK",
     "ReductionTree",
+    "Sign",
     "Span",
     "State",
     "StretchedMean",
+    "TopK",
     "Transform",
     "UniformMean",
     "WeightedMean",
@@ -49,6 +59,7 @@ __all__ = [
     "cast_back",
     "chain",
     "clip_by_global_norm",
+    "expanded",
     "fold",
     "global_norm",
     "halve",
@@ -56,6 +67,7 @@ __all__ = [
     "matches",
     "momentum",
     "pack_state",
+    "part_name",
     "reduction_tree",
     "same_layout",
     "scale",
