@@ -86,6 +86,7 @@ class TestScaffold:
         expected = federate(FedAvg(fraction_evaluate=0), one_plain, **options)
         assert bits(got.arrays) == bits(expected.arrays)
 
+    @pytest.mark.slow
     def test_it_reaches_the_optimum_where_fedavg_does_not(self, federate):
         options = {"initial": model(), "num_rounds": 60}
         assert distance(federate(FedAvg(fraction_evaluate=0), plain, **options)) > 0.05
@@ -157,6 +158,7 @@ class TestFedNova:
 
 
 class TestFedDyn:
+    @pytest.mark.slow
     def test_it_reaches_the_optimum_where_fedavg_does_not(self, federate):
         strategy = FedDyn(alpha=0.5, fraction_evaluate=0)
         got = federate(strategy, with_feddyn, initial=model(), num_rounds=80)

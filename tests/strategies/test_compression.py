@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, RejectedReply
 from umbel.clientapp import ScaffoldTerm, compression_mod
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
 from umbel.strategies import FedAdam, FedAvg, FedAvgM, Scaffold, with_compression
@@ -122,7 +122,7 @@ def test_replies_are_small(federate):
     assert {size for _, size in seen} == {3 * (4 + 2) + 2 * 4 + 8}  # three of thirty, and the rest
 
 
-def test_it_composes_with_scaffold_and_continues_bit_for_bit(federate):
+def test_it_composes_with_scaffold_and_hands_its_state_on(federate):
     compressor = QSGD(127)
 
     def handler(message, context):
@@ -131,7 +131,6 @@ def test_it_composes_with_scaffold_and_continues_bit_for_bit(federate):
     def make():
         return with_compression(Scaffold(fraction_evaluate=0), compressor)
 
-    # Without chance: rounds after the break are counted, and seeded, from 1 again.
     client = compressing(compression_mod(compressor), handler)
     got = federate(make(), client, initial=model(), num_rounds=4)
     dense = federate(Scaffold(fraction_evaluate=0), handler, initial=model(), num_rounds=4)
@@ -169,6 +168,19 @@ def test_an_update_with_nan_is_no_residual(federate):
     strategy = with_compression(FedAvg(fraction_evaluate=0), TopK(0.1))
     result = federate(strategy, client, initial=model(), num_rounds=3)
     assert [(f.server_round, f.node_id) for f in result.failures] == [(1, 2)]
+
+
+def test_the_model_does_not_travel_to_the_workers():
+    import cloudpickle
+
+    strategy = with_compression(FedAvg(), QSGD(7))
+    strategy.current_arrays = ArrayRecord({"w": np.zeros(100_000)})
+    aggregator = strategy.train_aggregator(1)
+    pickled = cloudpickle.dumps(aggregator)
+    assert len(pickled) < 10_000
+    reply = RecordDict({"metrics": MetricRecord({"num-examples": 1})})
+    with pytest.raises(RejectedReply, match="not compressed"):
+        cloudpickle.loads(pickled).add(aggregator.zero(), reply)
 
 
 def test_a_strategy_that_looks_at_replies_is_refused():
