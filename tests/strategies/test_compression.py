@@ -75,6 +75,30 @@ def test_fine_codes_are_nearly_none(federate, make, compressor):
     assert got.failures == []
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("compressor", [TopK(1.0), Cast("float16")], ids=repr)
+def test_models_may_travel_to_clients_in_a_narrower_type(federate, dtype, compressor):
+    came = []
+
+    def client(message, context):
+        came.append(message.content["arrays"]["w"].dtype)
+        return compressing(compression_mod(compressor), handler)(message, context)
+
+    def handler(message, context):
+        assert "downlink" not in message.content
+        assert message.content["arrays"]["w"].dtype == "float32"
+        assert message.content["arrays"]["bn.running_var"].dtype == "float32"
+        return train(message, context)
+
+    strategy = with_compression(FedAvg(), compressor, downlink=dtype)
+    got = federate(strategy, client, initial=model(), num_rounds=3)
+    expected = federate(FedAvg(), train, initial=model(), num_rounds=3)
+    assert set(came) == {dtype}
+    assert got.failures == []
+    assert got.arrays["w"].dtype == "float32"
+    assert np.abs(got.arrays["w"].view() - expected.arrays["w"].view()).max() < 1e-2
+
+
 def losses(federate, compressor, *, error_feedback, rounds):
     mod = compression_mod(compressor, error_feedback=error_feedback)
     strategy = with_compression(FedAvg(fraction_evaluate=0), compressor)

@@ -35,7 +35,8 @@ def compression_mod(
 
     The update is the model of the reply minus that of the message. With error feedback, what was
     lost the last times is added before, and what is lost now is kept in the node's state: Seide et
-    al. 2014; Karimireddy et al. 2019, arXiv:1901.09847. The strategy is wrapped by
+    al. 2014; Karimireddy et al. 2019, arXiv:1901.09847. A model that came in a narrower type is
+    widened before the handler sees it. The strategy is wrapped by
     ``umbel.strategies.with_compression`` with the same compressor. Put this mod outermost.
 
     Parameters
@@ -76,6 +77,7 @@ def compression_mod(
     patterns = tuple(dense)
 
     def compress(message: Message, context: Context, call_next: Handler) -> Message:
+        _widen(message, record)
         if compressor.keeps_all or not message.metadata.message_type.startswith("train"):
             return call_next(message, context)
         # Views that nobody can write through, should the handler train in place.
@@ -112,6 +114,19 @@ def compression_mod(
         return reply
 
     return compress
+
+
+def _widen(message: Message, record: str) -> None:
+    """Give arrays that came in a narrower type the type that they have on the server."""
+    told = message.content.config_records.get("downlink") if message.has_content() else None
+    if told is None:
+        return
+    content = message.content.copy()
+    del content["downlink"]
+    arrays = content.array_records[record]
+    for key, dtype in told.items():
+        arrays[key] = arrays[key].view().astype(str(dtype))
+    message.content = content
 
 
 def _update(key: str, before: NDArray, after: NDArray) -> NDArray:

@@ -4,7 +4,7 @@ from umbel.updates.aggregator import Aggregator
 from umbel.updates.arrays import Arrays, NDArray, cast_back, is_whole, sum_dtype
 from umbel.updates.arraysum import ArraySum, all_finite
 from umbel.updates.collect import Both, Collect
-from umbel.updates.compressor import QSGD, Cast, Compressor, Parts, RandomK, Sign, TopK
+from umbel.updates.compressor import QSGD, Cast, Compressor, Parts, RandomK, Sign, TopK, narrowed
 from umbel.updates.expansion import OfUpdates, expanded, part_name
 from umbel.updates.fold import fold
 from umbel.updates.mapped import Mapped, UniformMean
@@ -66,6 +66,7 @@ __all__ = [
     "is_whole",
     "matches",
     "momentum",
+    "narrowed",
     "pack_state",
     "part_name",
     "reduction_tree",

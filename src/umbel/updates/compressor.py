@@ -212,9 +212,7 @@ class Cast(Compressor):
 
     def compress(self, values: NDArray, rng: np.random.Generator) -> Parts:
         if self.dtype != "int8":
-            bound = 65504.0 if self.dtype == "float16" else np.inf
-            narrow = Array(self.dtype, (0,), "raw", b"").view().dtype
-            return {"values": np.clip(values, -bound, bound).astype(narrow)}
+            return {"values": narrowed(values, self.dtype)}
         scale = float(np.abs(values).max(initial=0.0)) / 127
         steps = np.rint(values / (scale or 1.0))
         return {"scale": np.array([scale]), "steps": np.clip(steps, -127, 127).astype(np.int8)}
@@ -224,6 +222,19 @@ class Cast(Compressor):
             return _sized(parts["values"], size).astype(dtype)
         scale = dtype.type(_number(parts["scale"]))
         return np.asarray(_sized(parts["steps"], size).astype(dtype) * scale)
+
+
+def narrowed(values: NDArray, dtype: Literal["float16", "bfloat16"]) -> NDArray:
+    """Return the values rounded to half the width; too large ones become the largest.
+
+    Examples
+    --------
+    >>> narrowed(np.array([1.0, 1e9]), "float16").tolist()
+    [1.0, 65504.0]
+    """
+    bound = 65504.0 if dtype == "float16" else np.inf
+    narrow = Array(dtype, (0,), "raw", b"").view().dtype
+    return np.asarray(np.clip(values, -bound, bound).astype(narrow))
 
 
 def _check_fraction(fraction: float) -> None:
