@@ -3,19 +3,34 @@
 from umbel.clientapp.app import ClientApp, ClientFn
 from umbel.clientapp.client import Client
 from umbel.clientapp.clip import clipping_mod
+from umbel.clientapp.compression import compression_mod
+from umbel.clientapp.localterm import LocalTerm, ProximalTerm
 from umbel.clientapp.numpy_client import NumPyClient
 from umbel.clientapp.onion import Handler, Mod
+from umbel.clientapp.personal import personal_layers_mod
 from umbel.clientapp.size import message_size_mod
 from umbel.clientapp.timing import timing_mod
+from umbel.clientapp.torch import batch_norm_names, freeze
+from umbel.clientapp.variates import DittoTerm, FedDynTerm, ScaffoldTerm, local_norm
 
 __all__ = [
     "Client",
     "ClientApp",
     "ClientFn",
+    "DittoTerm",
+    "FedDynTerm",
     "Handler",
+    "LocalTerm",
     "Mod",
     "NumPyClient",
+    "ProximalTerm",
+    "ScaffoldTerm",
+    "batch_norm_names",
     "clipping_mod",
+    "compression_mod",
+    "freeze",
+    "local_norm",
     "message_size_mod",
+    "personal_layers_mod",
     "timing_mod",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, TypedDict
 
 import numpy as np
@@ -19,6 +18,7 @@ from umbel.records import (
 )
 from umbel.serverapp import FractionSampler, Grid, OnShortfall, Sampler, Strategy
 from umbel.updates import (
+    BATCH_STATISTICS,
     Aggregator,
     Both,
     Collect,
@@ -28,6 +28,7 @@ from umbel.updates import (
     WeightedMean,
     cast_back,
     is_whole,
+    matches,
     pack_state,
     same_layout,
     sum_dtype,
@@ -36,16 +37,6 @@ from umbel.updates import (
 
 MetricsAggrFn = Callable[[list[RecordDict], str], MetricRecord]
 """``f(replies without their arrays, name of the weight)`` gives the cohort's metrics."""
-
-BATCH_STATISTICS = (
-    "*running_mean",
-    "*running_var",
-    "*num_batches_tracked",
-    "*moving_mean",
-    "*moving_variance",
-    "batch_stats/*",
-)
-"""What PyTorch, Keras and Flax call the statistics of batch normalisation."""
 
 
 class FedAvgOptions(TypedDict, total=False):
@@ -281,6 +272,4 @@ class FedAvg(Strategy):
         return ArrayRecord(after)
 
     def _is_optimized(self, key: str, value: np.ndarray[Any, Any]) -> bool:
-        if is_whole(value.dtype):
-            return False
-        return not any(fnmatchcase(key, pattern) for pattern in self.averaged_keys)
+        return not is_whole(value.dtype) and not matches(key, self.averaged_keys)

@@ -4,8 +4,13 @@ from umbel.updates.aggregator import Aggregator
 from umbel.updates.arrays import Arrays, NDArray, cast_back, is_whole, sum_dtype
 from umbel.updates.arraysum import ArraySum, all_finite
 from umbel.updates.collect import Both, Collect
+from umbel.updates.compressor import QSGD, Cast, Compressor, Parts, RandomK, Sign, TopK, narrowed
+from umbel.updates.expansion import OfUpdates, expanded, part_name
 from umbel.updates.fold import fold
+from umbel.updates.mapped import Mapped, UniformMean
 from umbel.updates.mean import Mean, WeightedMean, WeightedSum
+from umbel.updates.names import BATCH_STATISTICS, matches, trainable
+from umbel.updates.normalized import NormalizedMean, NormalizedSum, StretchedMean
 from umbel.updates.state import pack_state, same_layout, unpack_state
 from umbel.updates.transform import (
     State,
@@ -17,39 +22,60 @@ from umbel.updates.transform import (
     scale,
     scale_by_adam,
     scale_by_schedule,
+    zeros,
 )
 from umbel.updates.tree import PartialSums, ReductionTree, Span, halve, reduction_tree
 
 __all__ = [
+    "BATCH_STATISTICS",
+    "QSGD",
     "Aggregator",
     "ArraySum",
     "Arrays",
     "Both",
+    "Cast",
     "Collect",
+    "Compressor",
+    "Mapped",
     "Mean",
     "NDArray",
+    "NormalizedMean",
+    "NormalizedSum",
+    "OfUpdates",
     "PartialSums",
+    "Parts",
+    "RandomK",
     "ReductionTree",
+    "Sign",
     "Span",
     "State",
+    "StretchedMean",
+    "TopK",
     "Transform",
+    "UniformMean",
     "WeightedMean",
     "WeightedSum",
     "all_finite",
     "cast_back",
     "chain",
     "clip_by_global_norm",
+    "expanded",
     "fold",
     "global_norm",
     "halve",
     "is_whole",
+    "matches",
     "momentum",
+    "narrowed",
     "pack_state",
+    "part_name",
     "reduction_tree",
     "same_layout",
     "scale",
     "scale_by_adam",
     "scale_by_schedule",
     "sum_dtype",
+    "trainable",
     "unpack_state",
+    "zeros",
 ]

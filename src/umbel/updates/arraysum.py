@@ -122,6 +122,15 @@ class ArraySum:
         for_each(add, list(mine), sum(total.nbytes for total in mine.values()))
         self._arrays, self._flat = mine, None
 
+    def scaled(self, factor: float) -> ArraySum:
+        """Return this sum multiplied by ``factor``; it stays as it is."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            products = {
+                key: np.asarray(np.multiply(total, factor, dtype=total.dtype))
+                for key, total in self.named().items()
+            }
+        return ArraySum.of_sums(products, self.dtypes)
+
     def named(self) -> dict[str, NDArray]:
         """Return the sums by name."""
         if self._flat is None:

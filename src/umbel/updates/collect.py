@@ -59,8 +59,8 @@ class Collect(Aggregator[list[RecordDict]]):
 class Both(Aggregator[tuple[Any, Any]]):
     """Two folds over the same replies; the outcome is the pair of theirs.
 
-    ``first`` may reject a reply before ``second`` sees it. What ``second`` rejects, ``first`` has
-    added already, so put the stricter one first.
+    Either may reject a reply, and then neither has added it. The sum of a reply's part in
+    ``second`` is made on its own and merged, so put the heavier fold first.
 
     Examples
     --------
@@ -89,7 +89,8 @@ class Both(Aggregator[tuple[Any, Any]]):
         return self.first.zero(), self.second.zero()
 
     def add(self, acc: tuple[Any, Any], content: RecordDict) -> tuple[Any, Any]:
-        return self.first.add(acc[0], content), self.second.add(acc[1], content)
+        other = self.second.add(self.second.zero(), content)
+        return self.first.add(acc[0], content), self.second.merge(acc[1], other)
 
     def is_sound(self, acc: tuple[Any, Any]) -> bool:
         return self.first.is_sound(acc[0]) and self.second.is_sound(acc[1])

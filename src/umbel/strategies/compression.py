@@ -1,0 +1,174 @@
+"""Wrapper that lets any strategy fold compressed updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+from umbel.base import ConfigError
+from umbel.records import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from umbel.serverapp import Grid, Strategy
+from umbel.updates import BATCH_STATISTICS, Aggregator, Compressor, OfUpdates, narrowed, trainable
+
+Narrow: TypeAlias = Literal["float16", "bfloat16"]
+
+
+class Compressed(Strategy):
+    """A strategy whose clients send compressed updates; :func:`with_compression` makes it.
+
+    Replies are expanded in the worker that folds them, and folded as the strategy does.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        What is wrapped.
+    compressor : Compressor
+        The clients'.
+    dense : sequence of str
+        Patterns of the names of arrays that the clients send as they are.
+    downlink : {"float16", "bfloat16"}, optional
+        The type in which models travel to the clients.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        compressor: Compressor,
+        dense: Sequence[str],
+        downlink: Narrow | None = None,
+    ) -> None:
+        self.inner = strategy
+        self.compressor = compressor
+        self.dense = tuple(dense)
+        self.downlink = downlink
+        self.arrayrecord_key = str(getattr(strategy, "arrayrecord_key", "arrays"))
+        self.min_completion = strategy.min_completion
+        self.on_shortfall = strategy.on_shortfall
+        self.max_repeats = strategy.max_repeats
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        messages = self._lent().configure_train(server_round, arrays, config, grid)
+        return self._narrow(messages)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        messages = self._lent().configure_evaluate(server_round, arrays, config, grid)
+        return self._narrow(messages)
+
+    def train_aggregator(self, server_round: int) -> Aggregator[Any]:
+        folds = self._lent().train_aggregator(server_round)
+        if self.compressor.keeps_all:
+            return folds
+        model, record = self.current_arrays, self.arrayrecord_key
+        return OfUpdates(folds, self.compressor, model, record, self.dense)
+
+    def finish_train(
+        self, server_round: int, value: Any
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        return self._lent().finish_train(server_round, value)
+
+    def evaluate_aggregator(self, server_round: int) -> Aggregator[Any]:
+        return self._lent().evaluate_aggregator(server_round)
+
+    def finish_evaluate(self, server_round: int, value: Any) -> MetricRecord | None:
+        return self._lent().finish_evaluate(server_round, value)
+
+    def replies_needed(self, cohort: int) -> int:
+        return self.inner.replies_needed(cohort)
+
+    def summary(self) -> str:
+        return f"{self.inner.summary()} of updates by {self.compressor!r}"
+
+    def state_dict(self) -> RecordDict:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: RecordDict) -> None:
+        self.inner.load_state_dict(state)
+
+    def _narrow(self, messages: Iterable[Message]) -> Iterable[Message]:
+        """Yield the messages with models in the downlink's type; each model is rounded once."""
+        done: dict[int, tuple[ArrayRecord, ArrayRecord, ConfigRecord]] = {}
+        for message in messages:
+            model = message.content.array_records.get(self.arrayrecord_key)
+            if self.downlink is not None and model is not None:
+                if id(model) not in done:
+                    done[id(model)] = (model, *_in_type(model, self.downlink, self.dense))
+                _, message.content[self.arrayrecord_key], told = done[id(model)]
+                message.content["downlink"] = told
+            yield message
+
+    def _lent(self) -> Strategy:
+        """Return the inner strategy, which sees the round as this one does."""
+        self.inner.run, self.inner.current_arrays = self.run, self.current_arrays
+        return self.inner
+
+
+def with_compression(
+    strategy: Strategy,
+    compressor: Compressor,
+    *,
+    dense: Sequence[str] = BATCH_STATISTICS,
+    downlink: Narrow | None = None,
+) -> Compressed:
+    """Return a strategy that does the same with updates which the clients compress.
+
+    The client app has ``mods=[umbel.clientapp.compression_mod(compressor)]`` with the same
+    compressor. What travels is the code, from the client to the worker that folds it. Any strategy
+    will do that folds its replies into a ``Mean`` and does not look at them one by one.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        What to wrap; it is used from here on through the wrapper alone.
+    compressor : Compressor
+        ``TopK``, ``RandomK``, ``QSGD``, ``Sign`` or ``Cast`` of ``umbel.updates``. One that keeps
+        all changes nothing, bit for bit.
+    dense : sequence of str
+        Patterns of array names that travel as they are; the mod must have the same.
+    downlink : {"float16", "bfloat16"}, optional
+        The type in which models travel to the clients; as they are by default. The mod widens them,
+        and the update that comes back is added to the server's own, wide model.
+
+    Raises
+    ------
+    ConfigError
+        The strategy overrides ``aggregate_train``, ``aggregate_evaluate`` or ``start``, and so
+        would be handed codes instead of models; or ``downlink`` is no such type. In a round: its
+        fold gives no ``Mean``.
+
+    Examples
+    --------
+    >>> from umbel.strategies import FedAvg
+    >>> from umbel.updates import TopK
+    >>> with_compression(FedAvg(), TopK(0.01)).summary()
+    'FedAvg(fraction_train=1.0, fraction_evaluate=1.0, weighted by num-examples) of updates by
+    TopK(fraction=0.01)'
+    """
+    if downlink not in (None, "float16", "bfloat16"):
+        raise ConfigError(
+            f"downlink={downlink!r} is not known", hint='give "float16" or "bfloat16"'
+        )
+    for name in ("aggregate_train", "aggregate_evaluate", "start"):
+        if getattr(type(strategy), name) is not getattr(Strategy, name):
+            raise ConfigError(
+                f"{type(strategy).__name__} overrides {name}, so its replies cannot be compressed",
+                hint="override train_aggregator and finish_train instead",
+            )
+    return Compressed(strategy, compressor, dense, downlink)
+
+
+def _in_type(
+    model: ArrayRecord, downlink: Narrow, dense: Sequence[str]
+) -> tuple[ArrayRecord, ConfigRecord]:
+    """Return the model with its wide arrays narrowed, and the types that these had."""
+    wide = {
+        key: value
+        for key, value in trainable(model.views(), dense).items()
+        if value.dtype.kind == "f" and value.dtype.itemsize >= 4
+    }
+    arrays = ArrayRecord(model)
+    arrays.update({key: Array(narrowed(value, downlink)) for key, value in wide.items()})
+    return arrays, ConfigRecord({key: value.dtype.name for key, value in wide.items()})
