@@ -67,13 +67,15 @@ class SimulationGrid(Grid):
                     hint="pull ids that push_messages returned, each until its reply has come",
                 )
         sent_to = [sent for sent in waiting.values() if sent is not None]
-        if any(job.replies[position] is None for job, position in sent_to):
-            self._dispatcher.pump(_PULL_S)
+        missing = [job for job, position in sent_to if job.replies[position] is None]
+        if missing:
+            self._work(missing, _PULL_S)
         replies = []
         for name, (job, position) in zip(waiting, sent_to, strict=True):
             reply = job.replies[position]
             if reply is not None:
                 replies.append(reply)
+                job.replies[position] = None
                 del self._pushed[name]
         return replies
 
@@ -157,10 +159,17 @@ class SimulationGrid(Grid):
         if not message.has_content():
             raise UsageError("a message to a node needs content", node=node)
 
+    def _work(self, jobs: list[Job], timeout_s: float | None = None) -> None:
+        """Get on with jobs, unless one was given up: its replies will never come."""
+        for job in jobs:
+            if job.fault is not None:
+                raise job.fault
+        self._dispatcher.pump(timeout_s)
+
     def _stream(self, job: Job) -> Iterator[Message]:
         for position in range(job.cohort):
             while job.replies[position] is None:
-                self._dispatcher.pump()
+                self._work([job])
             reply, job.replies[position] = job.replies[position], None
             # A message that was given up at the deadline has an error, but no reply.
             if reply is not None and position not in job.given_up:
