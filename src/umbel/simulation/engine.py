@@ -90,21 +90,23 @@ class SimulationGrid(Grid):
         aggregator: Aggregator[Any],
         *,
         timeout: float | None = None,
+        needed: int = 1,
     ) -> Folded:
         messages = list(messages)
         nodes = {message.metadata.dst_node_id for message in messages}
         if len(nodes) < len(messages):
             # A node with two messages has one state: collect in order, then fold; the same bits.
-            return super().fold(messages, aggregator, timeout=timeout)
+            return super().fold(messages, aggregator, timeout=timeout, needed=needed)
         self.finish()  # two jobs must not read and write the same states at once
         job = self._open_job(messages, aggregator, timeout)
         try:
             self._dispatcher.finish(job)
-            value = _outcome(job, aggregator)
+            count = job.cohort - len(job.errors)
+            value = _outcome(job, aggregator) if count >= needed else None
         finally:
             self._dispatcher.release(job)
         failures = [(job.tasks[p].node_id, error) for p, error in sorted(job.errors.items())]
-        return Folded(value, job.cohort - len(failures), failures)
+        return Folded(value, count, failures)
 
     def finish(self) -> None:
         """Run to its end what was sent and never asked for."""
