@@ -27,7 +27,6 @@ from umbel.serverapp import Observer, Result, Run, ServerApp
 from umbel.simulation.engine import SimulationGrid
 from umbel.simulation.executor import Executor
 from umbel.simulation.inprocess import InProcessExecutor
-from umbel.simulation.processes import ProcessExecutor
 from umbel.simulation.resources import Resources
 from umbel.simulation.tasks import AppSpec
 
@@ -233,6 +232,8 @@ def _executor(
         from umbel.simulation.ray import RayExecutor
 
         return RayExecutor(spec, resources, num_nodes)
+    from umbel.simulation.processes import ProcessExecutor
+
     return ProcessExecutor(spec, resources.plans(num_nodes))
 
 
