@@ -56,6 +56,26 @@ class TestMinCompletion:
             federate(strategy, client, initial=initial, num_rounds=1)
         assert caught.value.context == {"round": 1, "phase": "train"}
 
+    @pytest.mark.parametrize("overridden", [False, True])
+    def test_too_few_replies_are_not_aggregated(self, overridden, federate, initial, failing_on):
+        """All that came weigh nothing, and have no mean: that is no error of a skipped phase."""
+
+        class Own(FedAvg):
+            def aggregate_train(self, server_round, replies):
+                return super().aggregate_train(server_round, replies)
+
+        fails = failing_on([0, 1])
+
+        def client(message, context):
+            content = fails(message, context)
+            content["metrics"]["num-examples"] = 0
+            return content
+
+        kind = Own if overridden else FedAvg
+        strategy = kind(on_shortfall="skip", min_completion=3, fraction_evaluate=0)
+        result = federate(strategy, client, initial=initial, num_rounds=1)
+        assert result.arrays["w"].view().tolist() == [0.0, 0.0]
+
     def test_a_part_is_not_rounded_up_by_floating_point(self):
         strategy = FedAvg(min_completion=0.07)
         assert 0.07 * 100 > 7

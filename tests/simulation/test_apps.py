@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import subprocess
 import sys
@@ -10,11 +11,14 @@ import traceback
 
 import pytest
 
-from umbel.base import AppLoadError, ConfigError
+from umbel.base import AppLoadError, ConfigError, NodeLost
 from umbel.clientapp import ClientApp
 from umbel.records import ConfigRecord, Message, RecordDict
-from umbel.serverapp import ServerApp
+from umbel.serverapp import ServerApp, read_log
 from umbel.simulation import run_simulation
+from umbel.simulation.processes import ProcessExecutor
+from umbel.simulation.resources import Resources
+from umbel.simulation.tasks import AppSpec
 
 BACKENDS = pytest.mark.parametrize(
     "backend", ["inprocess", pytest.param("processes", marks=pytest.mark.slow)]
@@ -155,3 +159,50 @@ def test_settings_are_the_same_on_both_sides(backend):
 def test_settings_that_cannot_travel(value):
     with pytest.raises(ConfigError, match="run_config\\['a'\\]"):
         run_simulation(ServerApp(), ClientApp(), 2, "inprocess", run_config={"a": value})
+
+
+@pytest.mark.slow
+def test_a_process_that_ends_before_it_is_forked_is_told(apps):
+    spec = AppSpec("sim_app:app", None, str(apps), "run", 7, 4, {}, 1)
+    executor = ProcessExecutor(spec, Resources(workers=2).plans(4))
+    try:
+        executor.launch()
+        (template,) = executor._templates
+        template.wait_ready()
+        template.process.kill()
+        template.process.wait()
+        with pytest.raises(NodeLost, match="no worker can be started"):
+            executor.start()
+    finally:
+        executor.close()
+
+
+def test_a_run_that_cannot_begin_leaves_no_file_open(tmp_path):
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ConfigError, match="no backend") as caught:
+        run_simulation(ServerApp(), ClientApp(), 2, "threads", run_dir=tmp_path)
+    assert caught.value  # and with it all frames that it passed
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_observer_that_fails_at_once_fails_the_run(tmp_path):
+    def observe(event):
+        if event.name == "run_started":
+            raise LookupError("no display")
+
+    with pytest.raises(LookupError):
+        run_simulation(
+            ServerApp(), ClientApp(), 2, "inprocess", run_dir=tmp_path, observers=[observe]
+        )
+    events = [entry.event for entry in read_log(tmp_path / "log.jsonl")]
+    assert events == ["run_started", "run_failed"]
+
+
+def test_settings_are_of_exactly_the_types_that_travel():
+    class Optimizer(enum.StrEnum):
+        ADAM = "adam"
+
+    with pytest.raises(ConfigError, match="is a Optimizer"):
+        run_simulation(
+            ServerApp(), ClientApp(), 2, "inprocess", run_config={"optimizer": Optimizer.ADAM}
+        )

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import array
+import fcntl
 import os
 import resource
+import signal
+import socket
+import termios
 import threading
 
 import pytest
@@ -120,3 +125,40 @@ def test_descriptors_that_find_no_room_are_told_and_not_waited_for(ends):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         for fd in fds:
             os.close(fd)
+
+
+def test_descriptors_of_a_message_that_never_ends_are_closed(ends):
+    left, right = ends
+    fd = os.memfd_create("test")
+    left.sock.sendall(b"\x01" + bytes(7) + b"\x02" + bytes(3) + b"N")
+    part = array.array("i", [fd])
+    left.sock.sendmsg([b"+"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, part)])
+    left.close()
+    before = open_fds()
+    with pytest.raises(Closed):
+        right.receive()
+    assert open_fds() == before
+    os.close(fd)
+
+
+def test_after_ctrl_c_in_the_middle_of_a_message_there_is_none(ends):
+    """What follows would be taken for the beginning of another."""
+    left, right = ends
+    main = threading.get_ident()
+
+    def send():
+        left.sock.sendall(b"\x10" + bytes(11) + b"half")
+        unread = array.array("i", [1])
+        while unread[0]:
+            fcntl.ioctl(right.fileno(), termios.FIONREAD, unread)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.raises(KeyboardInterrupt):
+        right.receive()
+    sender.join()
+    with pytest.raises(Closed):
+        right.receive()
+    with pytest.raises(Closed):
+        left.send("the rest")

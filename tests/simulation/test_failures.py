@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from umbel.base import AggregationError, NotEnoughReplies
+from umbel.base import AggregationError, NodeLost, NotEnoughReplies
 from umbel.strategies import FedAvg
 
 pytestmark = pytest.mark.slow
@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 KINDS = {
     "fail": "ValueError",
     "fail_without_text": "Unprintable",
+    "fail_with_odd_text": "Verbose",
     "answer_oddly": "Error",
     "interrupt": "KeyboardInterrupt",
     "leave": "SystemExit",
@@ -117,6 +118,39 @@ def test_an_aggregator_that_fails_ends_its_call_alone(run_main, requests):
     count, replies, same, notes = run_main(main, 40)
     assert (count, replies, same) == (40, 40, True)
     assert "In a worker" in notes[0]
+
+
+def test_a_client_that_closes_its_output_costs_nothing(learn, digest):
+    assert digest(learn("close_stdout")) == digest(learn())
+
+
+def test_a_client_that_dies_when_it_is_run_again_fails_once(learn, digest):
+    """It runs again because of another's NaN, after its own reply was counted."""
+    done = []
+
+    def watch(event):
+        if event.name == "progress":
+            done.append(event.data["done"])
+
+    options = {"nodes": 12, "victims": [3, 5], "rounds": 1, "workers": 1}
+    result = learn("spoil_or_die_later", run={"observers": [watch]}, **options)
+    assert [(f.node_id, f.kind) for f in result.failures] == [(3, "RejectedReply"), (5, "SIGKILL")]
+    assert max(done) == 12
+    assert digest(result) == digest(learn("fail", backend="inprocess", **options))
+
+
+def test_an_aggregator_that_ends_its_worker_is_not_tried_for_ever(run_main, requests):
+    """Its clients are not to blame, and batches that hand nothing over are no progress."""
+    from umbel.updates import Collect
+
+    class Deadly(Collect):
+        def pack(self, acc):
+            import os
+
+            os._exit(3)
+
+    with pytest.raises(NodeLost, match="exit code 3"):
+        run_main(lambda grid: grid.fold(requests(range(20)), Deadly()), 20, workers=1)
 
 
 def test_workers_that_are_killed_while_idle_are_replaced(run_main, requests):

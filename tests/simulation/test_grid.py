@@ -204,3 +204,18 @@ def test_replies_stream_in_while_others_are_on_their_way(run_main, requests):
         return [next(replies).content["who"]["node"] for _ in range(2)]
 
     assert run_main(main) == [0, 1]
+
+
+@pytest.mark.slow
+def test_replies_that_were_pulled_are_let_go_one_by_one(run_main, requests):
+    """Though others of the same call are still to come."""
+
+    def main(grid):
+        ids = grid.push_messages(requests(range(20), "query.large"))
+        grid.finish()
+        before = len(os.listdir("/proc/self/fd"))
+        for name in ids[:-1]:
+            grid.pull_messages([name])
+        return before - len(os.listdir("/proc/self/fd"))
+
+    assert run_main(main, 20) == 19

@@ -140,3 +140,25 @@ def test_an_exception_of_main_leaves_nothing(run_main, requests):
     _, alive = psutil.wait_procs(seen, timeout=2)
     assert alive == []
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, LookupError])
+def test_a_call_that_was_cut_off_is_not_continued(error, run_main, requests):
+    """A main that catches Ctrl-C can go on, and need not wait for clients that hang."""
+    from umbel.updates import Collect
+
+    def cut_off(event):
+        if event.name == "progress" and not seen:
+            seen.append(event)
+            raise error
+
+    def main(grid):
+        ids = grid.push_messages(requests(range(4), "train", do="hang", nodes=[1]))
+        with pytest.raises(error):
+            grid.fold(requests(range(4)), Collect())
+        with pytest.raises(error):
+            grid.pull_messages(ids)
+        return grid.fold(requests(range(4)), Collect()).count
+
+    seen = []
+    assert run_main(main, run={"observers": [cut_off]}) == 4

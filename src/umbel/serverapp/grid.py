@@ -21,7 +21,7 @@ class Folded:
     Attributes
     ----------
     value : object
-        The aggregator's outcome; ``None`` when no reply was usable.
+        The aggregator's outcome; ``None`` when too few replies were usable.
     count : int
         How many replies are in it.
     failures : list of (int, Error)
@@ -78,6 +78,7 @@ class Grid(ABC):
         aggregator: Aggregator[Any],
         *,
         timeout: float | None = None,
+        needed: int = 1,
     ) -> Folded:
         """Send messages and combine the replies without keeping them.
 
@@ -89,6 +90,8 @@ class Grid(ABC):
             How replies are combined; workers may do it where the replies are made.
         timeout : float, optional
             Seconds after which replies that are missing are given up.
+        needed : int, default=1
+            With fewer usable replies there is no outcome, and no error in making it.
 
         Raises
         ------
@@ -116,8 +119,9 @@ class Grid(ABC):
             self.run.fail(node_id, rejected(error))
 
         total = fold(aggregator, contents, len(messages), reject)
-        value = None if total is None else aggregator.finish(total)
-        return Folded(value, len(messages) - len(failures), failures)
+        count = len(messages) - len(failures)
+        value = None if total is None or count < needed else aggregator.finish(total)
+        return Folded(value, count, failures)
 
     def wait_for_nodes(self, count: int, timeout_s: float) -> Sequence[int]:
         """Return the connected nodes once there are at least ``count``.

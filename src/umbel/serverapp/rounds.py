@@ -143,7 +143,7 @@ class RoundLoop:
         aggregate = getattr(strategy, f"aggregate_{phase}")
         if getattr(aggregate, "__func__", None) is getattr(Strategy, f"aggregate_{phase}"):
             aggregator = getattr(strategy, f"{phase}_aggregator")(server_round)
-            folded = self._grid.fold(messages, aggregator, timeout=self._timeout)
+            folded = self._grid.fold(messages, aggregator, timeout=self._timeout, needed=needed)
             if folded.count < needed:
                 return folded.count, (None, None)
             outcome = getattr(strategy, f"finish_{phase}")(server_round, folded.value)

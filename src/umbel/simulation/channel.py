@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import array
 import marshal
+import os
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from umbel.base import StateError
@@ -39,6 +42,7 @@ class Channel:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self._cut_off = False
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
@@ -60,14 +64,12 @@ class Channel:
         """
         body = marshal.dumps(value)
         fds = fds or []
-        try:
+        with self._frame():
             self.sock.sendall(_HEADER.pack(len(body), len(fds)) + body)
             for start in range(0, len(fds), _FDS_A_MESSAGE):
                 part = array.array("i", fds[start : start + _FDS_A_MESSAGE])
                 ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, part)]
                 self.sock.sendmsg([b"+"], ancillary)
-        except OSError as error:
-            raise Closed from error
 
     def receive(self) -> tuple[Any, list[int]]:
         """Wait for a value and its descriptors, which the caller owns from now on.
@@ -79,25 +81,17 @@ class Channel:
         StateError
             This process has no room for the descriptors.
         """
-        try:
-            size, count = _HEADER.unpack(self._exactly(_HEADER.size))
-            body = self._exactly(size)
-            fds: list[int] = []
-            while len(fds) < count:
-                # Not `socket.recv_fds`, which ignores its flags before Python 3.12.
-                mark, parts, flags, _ = self.sock.recvmsg(1, _ANCILLARY_BYTES, _CLOEXEC)
-                if not mark:
-                    raise Closed
-                for _, _, part in parts:
-                    fds += memoryview(part[: len(part) // _FD_BYTES * _FD_BYTES]).cast("i")
-                if flags & socket.MSG_CTRUNC:
-                    # What did not fit is gone; to wait for it would be to wait for ever.
-                    raise StateError(
-                        "this process has as many open files as it may have",
-                        hint="raise the limit (ulimit -n), or let go of replies once they are read",
-                    )
-        except OSError as error:
-            raise Closed from error
+        fds: list[int] = []
+        with self._frame():
+            try:
+                size, count = _HEADER.unpack(self._exactly(_HEADER.size))
+                body = self._exactly(size)
+                while len(fds) < count:
+                    self._receive_fds(fds)
+            except BaseException:
+                for fd in fds:
+                    os.close(fd)
+                raise
         return marshal.loads(body), fds
 
     def close(self) -> None:
@@ -113,3 +107,32 @@ class Channel:
                 raise Closed
             view = view[got:]
         return buffer
+
+    def _receive_fds(self, fds: list[int]) -> None:
+        # Not `socket.recv_fds`, which ignores its flags before Python 3.12.
+        mark, parts, flags, _ = self.sock.recvmsg(1, _ANCILLARY_BYTES, _CLOEXEC)
+        if not mark:
+            raise Closed
+        for _, _, part in parts:
+            fds += memoryview(part[: len(part) // _FD_BYTES * _FD_BYTES]).cast("i")
+        if flags & socket.MSG_CTRUNC:
+            # What did not fit is gone; to wait for it would be to wait for ever.
+            raise StateError(
+                "this process has as many open files as it may have",
+                hint="raise the limit (ulimit -n), or let go of replies once they are read",
+            )
+
+    @contextmanager
+    def _frame(self) -> Iterator[None]:
+        """Hang up if a frame is cut off, by Ctrl-C perhaps: what follows makes no sense."""
+        if self._cut_off:
+            raise Closed
+        try:
+            yield
+        except OSError as error:
+            raise Closed from error
+        except BaseException:
+            self._cut_off = True
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+            raise

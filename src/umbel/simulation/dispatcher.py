@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from umbel.base import SYSTEM_CLOCK, NodeLost, StateError
@@ -26,8 +29,11 @@ _PATIENCE_S = 0.05
 _AGAIN_S = 2 * COMMIT_S
 """How long clients may take that run again after a deadline; it was half of it the first time."""
 
-_LOST_IN_A_ROW_MAX = 3
+_LOST_IN_A_ROW_MAX = 10
 """Times the number of workers: they all die when the process they came from does."""
+
+_WAIT_MAX_S = 3_600.0
+"""Selectors take no infinite wait; after this one they are asked again."""
 
 
 class Dispatcher:
@@ -52,7 +58,9 @@ class Dispatcher:
         self.jobs: list[Job] = []
         self._states = StateStore()
         self._task_s: dict[str, float] = {}
-        self._ending: dict[int, Error] = {}
+        # What workers are being ended for, and whose client that is: of none, whoever runs there.
+        self._ending: dict[int, tuple[Error, int | None]] = {}
+        self._events: deque[Done | Lost] = deque()
         self._lost_in_a_row = 0
 
     @property
@@ -67,7 +75,8 @@ class Dispatcher:
     def begin(self, job: Job) -> None:
         """Take a job on; workers that are idle start at once."""
         self.jobs.append(job)
-        self._assign()
+        with self._all_or_nothing():
+            self._assign(SYSTEM_CLOCK.monotonic())
 
     def pump(self, timeout_s: float | None = None) -> None:
         """Hand out work, wait for something to happen, and deal with it.
@@ -77,22 +86,24 @@ class Dispatcher:
         Exception
             What an aggregator raised when it merged; its job is given up.
         NodeLost
-            Workers end before they run a client.
+            Workers end before they have done anything.
         """
-        self._assign()
         self._close_done()
         if not self.jobs:
             return
-        if not any(state.job for state in self._workers):
-            raise StateError("there is work left and no worker on it")
-        now = SYSTEM_CLOCK.monotonic()
-        waits = [t - now for t in self._alarms(now)] + ([] if timeout_s is None else [timeout_s])
-        for event in self._executor.wait(max(0.0, min(waits)) if waits else None):
-            if isinstance(event, Done):
-                self._take_report(event.worker, event.report)
-            else:
-                self._take_loss(event)
-        self._ring(SYSTEM_CLOCK.monotonic())
+        with self._all_or_nothing():
+            now = SYSTEM_CLOCK.monotonic()
+            self._assign(now)
+            if not any(state.job for state in self._workers):
+                raise StateError("there is work left and no worker on it")
+            self._events += self._executor.wait(self._patience(now, timeout_s))
+            while self._events:
+                event = self._events.popleft()
+                if isinstance(event, Done):
+                    self._take_report(event.worker, event.report)
+                else:
+                    self._take_loss(event)
+            self._ring(SYSTEM_CLOCK.monotonic())
         self._close_done()
 
     def finish(self, job: Job) -> None:
@@ -100,23 +111,37 @@ class Dispatcher:
         while not job.done:
             self.pump()
 
+    def release(self, job: Job) -> None:
+        """Hear that the partial sums of a job have been read."""
+        self._executor.finish(job.number)
+
     def close(self) -> None:
         """End the workers and free all memory."""
         self._executor.close()
         self._states.close()
 
-    def _assign(self) -> None:
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Give up all jobs if Ctrl-C or an observer cuts this off: nobody knows how far it got."""
+        try:
+            yield
+        except BaseException as error:
+            while self.jobs:
+                self.jobs[0].fault = self.jobs[0].fault or error
+                self._close(self.jobs[0])
+            raise
+
+    def _assign(self, now: float) -> None:
         busy = {
             job.tasks[position].node_id
             for state in self._workers
             if (job := state.job) is not None and job.sums is None
             for position in state.positions
         }
-        impatient_s = SYSTEM_CLOCK.monotonic() - _PATIENCE_S
         for worker, state in enumerate(self._workers):
             if state.job is not None:
                 continue
-            eager = state.idle_since_s <= impatient_s
+            eager = state.idle_since_s + _PATIENCE_S <= now
             for job in self.jobs:
                 positions = job.take(worker, *self._batch_size(job), busy, eager=eager)
                 if positions or (state.uncommitted.get(job.number) and not job.remaining()):
@@ -154,9 +179,13 @@ class Dispatcher:
             raise StateError("a worker reported without having been given work", worker=worker)
         state.job, state.positions = None, []
         state.idle_since_s = SYSTEM_CLOCK.monotonic()
-        self._lost_in_a_row = 0
+        if job.fault is not None:
+            self.release(job)  # it was given up meanwhile, and its nodes may be at work for another
+            return
+        if report.committed:
+            self._lost_in_a_row = 0  # what is not handed over may be what it dies of
         tasks = len(job.open(positions))
-        if tasks:
+        if tasks and report.fault is None:
             latest = report.elapsed_s / tasks + 1e-9
             known = self._task_s.get(job.kind, latest)
             self._task_s[job.kind] = 0.7 * known + 0.3 * latest
@@ -174,7 +203,7 @@ class Dispatcher:
         for position, (code, reason, kind, trace) in report.errors:
             self._fail(job, position, Error(code, reason, kind=kind, traceback=trace))
         if report.fault is not None:
-            job.fault = job.fault or unpack_fault(report.fault)
+            job.fault = unpack_fault(report.fault)
         self._run.progress(job.settled, job.cohort, len(job.errors))
 
     def _merge(self, job: Job, partials: list[tuple[Span, Any]]) -> None:
@@ -190,9 +219,14 @@ class Dispatcher:
         state.reset()
         crashed = Error(ErrorCode.CLIENT_APP_CRASHED, event.reason, kind=event.kind)
         wanted = event.worker in self._ending
-        error = self._ending.pop(event.worker, crashed)
-        if job is not None:
-            for position in event.suspects:
+        error, client = self._ending.pop(event.worker, (crashed, None))
+        # A client that was done just before its worker was ended leaves the next one in its place.
+        suspects = event.suspects if client is None or client in event.suspects else ()
+        for other in self.jobs:
+            # Their sums died with the worker: the same clients run again, to the same bits.
+            other.settled -= len(other.open(uncommitted.get(other.number, [])))
+        if job is not None and job.fault is None:
+            for position in job.open([*suspects]):
                 if job.overdue:
                     job.given_up.add(position)
                 self._fail(job, position, error)
@@ -200,21 +234,18 @@ class Dispatcher:
             self._lost_in_a_row = 0 if event.suspects else self._lost_in_a_row + 1
         if self._lost_in_a_row > _LOST_IN_A_ROW_MAX * len(self._workers):
             raise NodeLost(
-                f"workers end before they run a client: {event.reason}",
+                f"workers end before they have done anything: {event.reason}",
                 hint="see what they printed; the machine may be out of memory",
             )
         for other in self.jobs:
-            folded = uncommitted.get(other.number, [])
-            # Their sums died with the worker: the same clients run again, to the same bits.
-            other.settled -= len(other.open(folded))
-            lost = folded + positions if other is job else folded
+            lost = uncommitted.get(other.number, []) + (positions if other is job else [])
             other.put_nothing([p for p in lost if p in other.errors])
             again = other.open(lost)
             if other.overdue > 1:
                 self._give_up(other, again)
             else:
                 other.schedule.give_back(again)
-        if job is not None:
+        if job is not None and job.fault is None:
             self._run.progress(job.settled, job.cohort, len(job.errors))
 
     def _fail(self, job: Job, position: int, error: Error) -> None:
@@ -226,6 +257,11 @@ class Dispatcher:
             job.given_up.add(position)
             self._fail(job, position, no_reply(job.timeout))
         job.put_nothing(positions)
+
+    def _patience(self, now: float, timeout_s: float | None) -> float:
+        """Return how many seconds to wait for workers."""
+        waits = [_WAIT_MAX_S if timeout_s is None else timeout_s]
+        return max(0.0, min(waits + [alarm - now for alarm in self._alarms(now)]))
 
     def _alarms(self, now: float) -> list[float]:
         """Return the times at which something becomes overdue."""
@@ -253,7 +289,9 @@ class Dispatcher:
         for worker, state in enumerate(self._workers):
             running = self._executor.running(worker) if state.job is not None else None
             if running is not None and now - running.since_s >= limit:
-                self._end(worker, f"the client ran longer than {limit:g} s", "ClientTimeout")
+                reason = f"the client ran longer than {limit:g} s"
+                code = ErrorCode.REPLY_MESSAGE_UNAVAILABLE
+                self._end(worker, Error(code, reason, kind="ClientTimeout"), running.position)
 
     def _expire(self, job: Job, now: float) -> None:
         job.overdue += 1
@@ -263,22 +301,19 @@ class Dispatcher:
         self._give_up(job, job.drop())
         for worker, state in enumerate(self._workers):
             if state.job is job and self._executor.can_kill:
-                waited = no_reply(job.timeout)
-                self._end(worker, waited.reason or "", waited.kind or "")
+                self._end(worker, no_reply(job.timeout))
 
-    def _end(self, worker: int, reason: str, kind: str) -> None:
+    def _end(self, worker: int, error: Error, client: int | None = None) -> None:
         if worker not in self._ending:
-            code = ErrorCode.REPLY_MESSAGE_UNAVAILABLE
-            self._ending[worker] = Error(code, reason, kind=kind)
+            self._ending[worker] = error, client
             self._executor.kill(worker)
 
     def _close_done(self) -> None:
         for job in [job for job in self.jobs if job.done]:
-            self.jobs.remove(job)
-            self.publisher.finish(job.number)
+            self._close(job)
             if job.fault is not None:
                 raise job.fault
 
-    def release(self, job: Job) -> None:
-        """Hear that the partial sums of a job have been read."""
-        self._executor.finish(job.number)
+    def _close(self, job: Job) -> None:
+        self.jobs.remove(job)
+        self.publisher.finish(job.number)

@@ -67,13 +67,15 @@ class SimulationGrid(Grid):
                     hint="pull ids that push_messages returned, each until its reply has come",
                 )
         sent_to = [sent for sent in waiting.values() if sent is not None]
-        if any(job.replies[position] is None for job, position in sent_to):
-            self._dispatcher.pump(_PULL_S)
+        missing = [job for job, position in sent_to if job.replies[position] is None]
+        if missing:
+            self._work(missing, _PULL_S)
         replies = []
         for name, (job, position) in zip(waiting, sent_to, strict=True):
             reply = job.replies[position]
             if reply is not None:
                 replies.append(reply)
+                job.replies[position] = None
                 del self._pushed[name]
         return replies
 
@@ -88,21 +90,23 @@ class SimulationGrid(Grid):
         aggregator: Aggregator[Any],
         *,
         timeout: float | None = None,
+        needed: int = 1,
     ) -> Folded:
         messages = list(messages)
         nodes = {message.metadata.dst_node_id for message in messages}
         if len(nodes) < len(messages):
             # A node with two messages has one state: collect in order, then fold; the same bits.
-            return super().fold(messages, aggregator, timeout=timeout)
+            return super().fold(messages, aggregator, timeout=timeout, needed=needed)
         self.finish()  # two jobs must not read and write the same states at once
         job = self._open_job(messages, aggregator, timeout)
         try:
             self._dispatcher.finish(job)
-            value = _outcome(job, aggregator)
+            count = job.cohort - len(job.errors)
+            value = _outcome(job, aggregator) if count >= needed else None
         finally:
             self._dispatcher.release(job)
         failures = [(job.tasks[p].node_id, error) for p, error in sorted(job.errors.items())]
-        return Folded(value, job.cohort - len(failures), failures)
+        return Folded(value, count, failures)
 
     def finish(self) -> None:
         """Run to its end what was sent and never asked for."""
@@ -157,10 +161,17 @@ class SimulationGrid(Grid):
         if not message.has_content():
             raise UsageError("a message to a node needs content", node=node)
 
+    def _work(self, jobs: list[Job], timeout_s: float | None = None) -> None:
+        """Get on with jobs, unless one was given up: its replies will never come."""
+        for job in jobs:
+            if job.fault is not None:
+                raise job.fault
+        self._dispatcher.pump(timeout_s)
+
     def _stream(self, job: Job) -> Iterator[Message]:
         for position in range(job.cohort):
             while job.replies[position] is None:
-                self._dispatcher.pump()
+                self._work([job])
             reply, job.replies[position] = job.replies[position], None
             # A message that was given up at the deadline has an error, but no reply.
             if reply is not None and position not in job.given_up:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from umbel.base import preserved_globals
 from umbel.clientapp import ClientApp
 from umbel.simulation.executor import Done, Executor, Lost, join
-from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes
+from umbel.simulation.tasks import AppSpec, Batch, Buffers
 from umbel.simulation.threads import limited_threads
 from umbel.simulation.worker import Worker, checked_app, load_app
 
@@ -55,6 +53,3 @@ class InProcessExecutor(Executor):
     def close(self) -> None:
         self._blobs.clear()
         self._worker = self._batch = None
-
-    def read(self, payload: Any) -> Bytes:
-        return join(payload)

@@ -39,7 +39,7 @@ class Job:
         How often that was: at 1 what was lost with a worker is run again, at 2 nothing is.
     given_up : set of int
         The positions that no reply had come to in time.
-    fault : Exception or None
+    fault : BaseException or None
         What ended it, when that was no client.
     """
 
@@ -61,7 +61,7 @@ class Job:
         self.deadline_s = deadline_s
         self.overdue = 0
         self.given_up: set[int] = set()
-        self.fault: Exception | None = None
+        self.fault: BaseException | None = None
         self.settled = 0
         self.errors: dict[int, Error] = {}
         self.replies: list[Message | None] = [None] * len(messages)

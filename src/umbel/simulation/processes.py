@@ -80,7 +80,13 @@ class Template:
         self.channel.sock.settimeout(_LOAD_S)
         try:
             answer, _ = self.channel.receive()
-        except Closed:
+        except Closed as closed:
+            if isinstance(closed.__cause__, TimeoutError):
+                raise AppLoadError(
+                    f"the client app is not imported after {_LOAD_S:g} s",
+                    hint="let it wait for nothing, and load data in its handlers",
+                    app=self._spec.reference,
+                ) from None
             code = self.process.wait()
             raise AppLoadError(
                 f"the process that imports the client app ended: {exit_text(code)[1]}",
@@ -297,8 +303,13 @@ class ProcessExecutor(Executor):
         try:
             pid = template.start_worker([theirs.fileno(), progress.fd])
             mapped = mmap.mmap(progress.fd, mmap.PAGESIZE)
-        except BaseException:
+        except BaseException as error:
             ours.close()
+            if isinstance(error, Closed | OSError):
+                raise NodeLost(
+                    "no worker can be started: the process to fork it from ended",
+                    hint="see what it printed; the machine may be out of memory",
+                ) from error
             raise
         finally:
             theirs.close()
@@ -356,16 +367,12 @@ class ProcessExecutor(Executor):
         old.channel.close()
         template = old.template
         code = template.reap(old.pid)
+        old.busy = False  # its pid may be another's from now on
         kind, reason = exit_text(code) if code is not None else _ORPHANED
-        try:
-            if not self._plans[worker].fork or template.ended:
-                template.close()
-                template.launch()
-            self._handles[worker] = self._new_handle(template)
-        except (Closed, OSError) as error:
-            raise NodeLost(
-                "a worker died and no other could be started in its place", worker=worker
-            ) from error
+        if not self._plans[worker].fork or template.ended:
+            template.close()
+            template.launch()
+        self._handles[worker] = self._new_handle(template)
         for work in self._borrowed.values():
             work[:] = [(owner, number) for owner, number in work if owner != worker]
         for blob in list(self._blobs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from umbel.serverapp import Observer, Result, Run, ServerApp
 from umbel.simulation.engine import SimulationGrid
 from umbel.simulation.executor import Executor
 from umbel.simulation.inprocess import InProcessExecutor
-from umbel.simulation.processes import ProcessExecutor
 from umbel.simulation.resources import Resources
 from umbel.simulation.tasks import AppSpec
 
@@ -113,28 +112,34 @@ def run_simulation(
         Path(run_dir) if run_dir is not None else None,
         tuple(observers),
     )
-    spec = _app_spec(client_app, app_dir, run, num_supernodes, resources)
-    executor = _executor(backend_name, spec, client_app, resources, num_supernodes)
-    run.emit(
-        "run_started",
-        run_id=run.run_id,
-        seed=seeds.seed,
-        app=spec.reference or "(an object)",
-        nodes=num_supernodes,
-        backend=backend_name,
-        workers=executor.workers,
-        run_config=config,
-    )
     begin = SYSTEM_CLOCK.monotonic()
-    try:
-        with preserved_globals() if seed is not None else nullcontext():
-            value = _serve(server_app, app_dir, executor, run, num_supernodes, resources, seed)
-    except BaseException as error:
-        _note_failure(run, error, SYSTEM_CLOCK.monotonic() - begin)
-        raise
-    finally:
-        executor.close()
-    _note_success(run, value, SYSTEM_CLOCK.monotonic() - begin)
+    with closing(run):
+        spec = _app_spec(client_app, app_dir, run, num_supernodes, resources)
+        executor = _executor(backend_name, spec, client_app, resources, num_supernodes)
+        try:
+            with closing(executor), preserved_globals() if seed is not None else nullcontext():
+                run.emit(
+                    "run_started",
+                    run_id=run.run_id,
+                    seed=seeds.seed,
+                    app=spec.reference or "(an object)",
+                    nodes=num_supernodes,
+                    backend=backend_name,
+                    workers=executor.workers,
+                    run_config=config,
+                )
+                value = _serve(server_app, app_dir, executor, run, num_supernodes, resources, seed)
+            rounds, sha256 = _conclude(run, value)
+        except BaseException as error:
+            _note_failure(run, error, SYSTEM_CLOCK.monotonic() - begin)
+            raise
+        run.emit(
+            "run_finished",
+            status="succeeded",
+            seconds=SYSTEM_CLOCK.monotonic() - begin,
+            rounds=rounds,
+            model_sha256=sha256,
+        )
     return value
 
 
@@ -147,7 +152,8 @@ def _checked(run_config: Mapping[Any, Any]) -> UserConfig:
     checked: UserConfig = {}
     for key, value in run_config.items():
         plain = value.item() if isinstance(value, np.generic) else value
-        if not isinstance(key, str) or not isinstance(plain, bool | int | float | str):
+        # Exactly these types: a member of an enum, say, would come out as something else.
+        if type(key) is not str or type(plain) not in (bool, int, float, str):
             raise ConfigError(
                 f"run_config[{key!r}] is a {type(value).__name__}",
                 hint="settings are numbers, strings and booleans by name; flatten nested tables: "
@@ -231,6 +237,8 @@ def _executor(
         from umbel.simulation.ray import RayExecutor
 
         return RayExecutor(spec, resources, num_nodes)
+    from umbel.simulation.processes import ProcessExecutor
+
     return ProcessExecutor(spec, resources.plans(num_nodes))
 
 
@@ -254,23 +262,15 @@ def _note_failure(run: Run, error: BaseException, seconds: float) -> None:
         traceback="".join(traceback.format_exception(error)),
         seconds=seconds,
     )
-    run.close()
 
 
-def _note_success(run: Run, value: Any, seconds: float) -> None:
+def _conclude(run: Run, value: Any) -> tuple[int, str | None]:
+    """Write the final model, if there is one; return the number of rounds and its hash."""
     result = value if isinstance(value, Result) else run.result
-    sha256 = None
-    if result is not None:
-        body = encode(RecordDict({"arrays": result.arrays}))
-        sha256 = content_hash(body)
-        if run.folder is not None:
-            with (run.folder / "model.safetensors").open("wb") as file:
-                file.writelines(body)
-    run.emit(
-        "run_finished",
-        status="succeeded",
-        seconds=seconds,
-        rounds=0 if result is None else result.rounds,
-        model_sha256=sha256,
-    )
-    run.close()
+    if result is None:
+        return 0, None
+    body = encode(RecordDict({"arrays": result.arrays}))
+    if run.folder is not None:
+        with (run.folder / "model.safetensors").open("wb") as file:
+            file.writelines(body)
+    return result.rounds, content_hash(body)

@@ -72,8 +72,7 @@ def _serve_engine(channel: Channel, app: ClientApp, spec: AppSpec) -> int:
                 channel.close()
                 _work(app, spec, *fds)
             elif order == "fork":
-                sys.stdout.flush()
-                sys.stderr.flush()
+                _flush()
                 pid = os.fork()
                 if pid == 0:
                     channel.close()
@@ -147,9 +146,15 @@ def _work(app: ClientApp, spec: AppSpec, socket_fd: int, progress_fd: int) -> No
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         os._exit(status)
+
+
+def _flush() -> None:
+    """Let what clients printed be seen, unless they closed the stream or its reader is gone."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
 
 
 class WorkerProcess:
@@ -172,7 +177,7 @@ class WorkerProcess:
                 value, fds = self._channel.receive()
                 answer = self._run(value, fds)
                 # What clients print is seen now, and not lost if the worker is killed.
-                sys.stdout.flush()
+                _flush()
                 self._channel.send(*answer)
             except Closed:
                 return

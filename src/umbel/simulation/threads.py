@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from threadpoolctl import threadpool_limits
-
 from umbel.base import limit_parallel, set_environment
 
 ENVIRONMENT = (
@@ -24,6 +22,8 @@ ENVIRONMENT = (
 
 def set_threads(count: int) -> None:
     """Let the numeric libraries of this process use ``count`` threads from now on."""
+    from threadpoolctl import threadpool_limits  # not a cost of `import umbel`
+
     set_environment(dict.fromkeys(ENVIRONMENT, str(count)))
     threadpool_limits(limits=count)
     limit_parallel(count)
@@ -35,6 +35,8 @@ def set_threads(count: int) -> None:
 @contextmanager
 def limited_threads(count: int) -> Iterator[None]:
     """Let the numeric libraries use ``count`` threads inside the block."""
+    from threadpoolctl import threadpool_limits
+
     torch = sys.modules.get("torch")
     before = torch.get_num_threads() if torch is not None else 0
     with threadpool_limits(limits=count):

@@ -276,7 +276,7 @@ def _ignores_interrupts() -> bool:
 
 def _text(error: BaseException) -> str:
     try:
-        return str(error)
+        return str.__str__(str(error))  # which may be a subclass, and these cannot travel
     except Exception:
         return "(its text cannot be made)"
 
@@ -290,8 +290,9 @@ def _error_fields(error: Error) -> ErrorFields:
 
 
 def _fields(error: BaseException, *, with_traceback: bool = True) -> ErrorFields:
-    reason = error.message if isinstance(error, UmbelError) else _text(error)
-    if isinstance(error, UmbelError) and error.hint:
-        reason = f"{reason}. Hint: {error.hint}"
+    if isinstance(error, UmbelError):
+        reason = f"{error.message}. Hint: {error.hint}" if error.hint else f"{error.message}"
+    else:
+        reason = _text(error)
     trace = "".join(traceback.format_exception(error)) if with_traceback else None
     return int(ErrorCode.CLIENT_APP_RAISED_EXCEPTION), reason, type(error).__name__, trace

@@ -31,6 +31,15 @@ class Unprintable(Exception):
         raise RuntimeError("no text")
 
 
+class OddText(str):
+    pass
+
+
+class Verbose(Exception):
+    def __str__(self):
+        return OddText("a text of a type of its own")
+
+
 @app.train()
 def train(message, context):
     config = message.content["config"]
@@ -75,6 +84,10 @@ def fail_without_text(message, context):
     raise Unprintable
 
 
+def fail_with_odd_text(message, context):
+    raise Verbose
+
+
 def answer_oddly(message, context):
     return Message(Error(ErrorCode.UNKNOWN, ValueError("odd")), reply_to=message)
 
@@ -107,13 +120,34 @@ def hang(message, context):
 
 def hang_later(message, context):
     """Answer at the first call, in whatever process, and hang from then on."""
+    if not is_first_call(message):
+        hang(message, context)
+    return Message(RecordDict(), reply_to=message)
+
+
+def spoil_or_die_later(message, context):
+    """The first of them answers NaN; the others answer at the first call and die at the second."""
+    if context.node_id == message.content["config"]["nodes"][0]:
+        return answer_nan(message, context)
+    if not is_first_call(message):
+        be_killed(message, context)
+    return learn(message, context)
+
+
+def is_first_call(message):
+    """Whether no process was given this message before; the second one forgets it."""
     seen = Path(tempfile.gettempdir(), f"umbel-test-{message.metadata.message_id}")
     try:
         seen.touch(exist_ok=False)
     except FileExistsError:
         seen.unlink()
-        hang(message, context)
-    return Message(RecordDict(), reply_to=message)
+        return False
+    return True
+
+
+def close_stdout(message, context):
+    sys.stdout.close()
+    return learn(message, context)
 
 
 def hang_with_a_child(message, context):
