@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,19 @@ def test_makes_an_app_that_umbel_can_read(tmp_path: Path, template: str) -> None
     assert len(code) == 4
     assert sum(len(text.splitlines()) for text in code) <= 125
     assert all(ast.parse(text) for text in code)
+
+
+@pytest.mark.slow
+def test_a_new_app_has_data_for_as_many_clients_as_the_readme_has(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readme = (request.config.rootpath / "README.md").read_text()
+    new, run = re.findall(r"^umbel ((?:new|run) my-app .*)$", readme, re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    for command in (new, f"{run} -c num-rounds=1 --json"):
+        result = CliRunner().invoke(app, command.split())
+        assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["failures"] == 0
 
 
 def test_numpy_is_the_default(tmp_path: Path) -> None:

@@ -194,6 +194,12 @@ def test_a_server_app_that_fails(umbel: Umbel) -> None:
     assert "Traceback (most recent call last)" in shown
 
 
+def test_the_app_goes_by_the_name_of_its_project(umbel: Umbel) -> None:
+    assert answer_of(umbel("--json"))["app"] == "tiny"
+    assert re.search(r"^app +tiny *$", CliRunner().invoke(app, ["show", "latest"]).stdout, re.M)
+    assert " tiny " in CliRunner().invoke(app, ["ls"]).stdout
+
+
 def test_too_few_replies_fail_the_run(umbel: Umbel) -> None:
     result = umbel("--json", "--nodes", "2", "-c", "fail-node=0", "-c", "talk=false")
     assert result.exit_code == 0

@@ -91,6 +91,22 @@ def test_an_app_that_cannot_be_had(name, text, backend, count):
 
 
 @pytest.mark.slow
+def test_where_neither_app_can_be_had_one_error_is_told(apps, capfd):
+    with pytest.raises(AppLoadError, match="no module named 'no_such_app'"):
+        run_simulation("no_such_app:app", "broken_app:app", 2, app_dir=apps)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_an_app_whose_import_never_ends(count, tmp_path, monkeypatch):
+    (tmp_path / "endless_app.py").write_text("import signal\nsignal.pause()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("umbel.simulation.processes._LOAD_S", 0.1)
+    with pytest.raises(AppLoadError, match=r"not imported within 0\.1 s"):
+        count("endless_app:app", "processes")
+
+
+@pytest.mark.slow
 def test_an_app_whose_import_ends_the_process(count, monkeypatch):
     monkeypatch.setenv("UMBEL_TEST_END", "1")
     with pytest.raises(AppLoadError, match="exit code 7"):

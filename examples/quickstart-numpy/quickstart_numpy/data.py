@@ -24,7 +24,7 @@ def split():
 def partitions(num_partitions, alpha):
     """Return, for each client, the indices of the images that belong to it."""
     (_, labels), _ = split()
-    return dirichlet(labels, num_partitions, alpha, min_partition_size=10, seed=0)
+    return dirichlet(labels, num_partitions, alpha, min_partition_size=1, seed=0)
 
 
 def of_client(context):

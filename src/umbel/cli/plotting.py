@@ -6,7 +6,7 @@ from pathlib import Path
 
 from umbel.base import ConfigError
 from umbel.cli.history import PHASES, find_run, read_history
-from umbel.cli.tables import package_of, scalar_names
+from umbel.cli.tables import app_name, scalar_names
 
 _FORMATS = (".png", ".svg")
 
@@ -40,7 +40,7 @@ def plot_run(name: str, runs_dir: Path, out: Path | None) -> None:
         raise ConfigError("the run has no metrics to draw", hint="see: umbel show", run=folder.name)
     from umbel.serverapp import plot_metrics
 
-    title = f"{package_of(history)}, run {folder.name}, {history.about.get('nodes')} nodes"
+    title = f"{app_name(history)}, run {folder.name}, {history.about.get('nodes')} nodes"
     out.parent.mkdir(parents=True, exist_ok=True)
     plot_metrics(rows, out, title)
     print(out)

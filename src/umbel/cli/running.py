@@ -90,6 +90,7 @@ def _simulate(
             run_config=project.run_config,
             run_dir=run_dir,
             run_id=run_id,
+            app_name=project.name,
             app_dir=project.root,
             observers=[observe],
         )

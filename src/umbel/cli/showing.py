@@ -11,11 +11,11 @@ from umbel.cli.history import RunHistory, find_run, read_history, run_folders
 from umbel.cli.problems import print_json
 from umbel.cli.tables import (
     STATUS_STYLES,
+    app_name,
     console,
     headline_metrics,
     metrics_text,
     number,
-    package_of,
     rounds_table,
 )
 
@@ -46,7 +46,7 @@ def print_runs(runs_dir: Path, as_json: bool) -> None:
     for folder, history in rows:
         table.add_row(
             folder.name,
-            package_of(history),
+            app_name(history),
             f"[{STATUS_STYLES.get(history.status, 'dim')}]{history.status}",
             f"{history.rounds}/{history.num_rounds}",
             metrics_text(headline_metrics(history)),

@@ -59,10 +59,10 @@ def number(value: float | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
-def package_of(history: RunHistory) -> str:
-    """Return the package of the app that ran."""
+def app_name(history: RunHistory) -> str:
+    """Return the name of the app that ran; of ``"package.module:attribute"`` the package."""
     app = str(history.about.get("app", ""))
-    return app.partition(":")[0].partition(".")[0]
+    return app.partition(".")[0] if ":" in app else app
 
 
 def headline_metrics(history: RunHistory) -> dict[str, Any]:

@@ -191,9 +191,13 @@ class RoundLoop:
         self._run.record_metrics("server", metrics)
 
     def _too_few(self, phase: Phase, count: int, needed: int, cohort: int) -> NotEnoughReplies:
+        nodes_by_cause: dict[str, list[int]] = {}
+        for failure in self._run.phase_failures:
+            cause = f"{failure.kind}: {failure.message}"
+            nodes_by_cause.setdefault(cause, []).append(failure.node_id)
         causes = [
-            f"node {failure.node_id}: {failure.kind}: {failure.message}"
-            for failure in self._run.phase_failures[:3]
+            f"node {nodes[0]}{f' and {len(nodes) - 1} more' if nodes[1:] else ''}: {cause}"
+            for cause, nodes in list(nodes_by_cause.items())[:3]
         ]
         return NotEnoughReplies(
             f"{count} of {cohort} clients gave a usable reply and {needed} are needed"

@@ -80,19 +80,8 @@ class Template:
         self.channel.sock.settimeout(_LOAD_S)
         try:
             answer, _ = self.channel.receive()
-        except Closed as closed:
-            if isinstance(closed.__cause__, TimeoutError):
-                raise AppLoadError(
-                    f"the client app is not imported after {_LOAD_S:g} s",
-                    hint="let it wait for nothing, and load data in its handlers",
-                    app=self._spec.reference,
-                ) from None
-            code = self.process.wait()
-            raise AppLoadError(
-                f"the process that imports the client app ended: {exit_text(code)[1]}",
-                hint="see what it printed above",
-                app=self._spec.reference,
-            ) from None
+        except Closed:
+            raise self._not_loaded() from None
         self.channel.sock.settimeout(None)
         if answer[0] == "failed":
             _, message, hint, trace = answer
@@ -100,6 +89,21 @@ class Template:
             error.add_note(f"In the process that loads the client app:\n{trace}")
             raise error
         self._ready = True
+
+    def _not_loaded(self) -> AppLoadError:
+        try:
+            code = self.process.wait(_GOODBYE_S)
+        except subprocess.TimeoutExpired:
+            return AppLoadError(
+                f"the client app was not imported within {_LOAD_S:g} s",
+                hint="let the module only define the app, and load data where it is first used",
+                app=self._spec.reference,
+            )
+        return AppLoadError(
+            f"the process that imports the client app ended: {exit_text(code)[1]}",
+            hint="see what it printed above",
+            app=self._spec.reference,
+        )
 
     def start_worker(self, fds: list[int]) -> int:
         """Return the pid of a new worker that owns these descriptors."""

@@ -44,6 +44,7 @@ def run_simulation(
     run_config: Mapping[str, Any] | None = None,
     run_dir: Path | str | None = None,
     run_id: str | None = None,
+    app_name: str | None = None,
     app_dir: Path | str | None = None,
     observers: Sequence[Observer] = (),
 ) -> Any:
@@ -72,6 +73,8 @@ def run_simulation(
         Where the run log, the metrics and the final model go; without it nothing is written.
     run_id : str, optional
         The name of the run; made up by default.
+    app_name : str, optional
+        What the run log calls the app; by default the name of the client app.
     app_dir : path, optional
         Where apps that are given by name lie.
     observers : sequence of callables
@@ -122,7 +125,7 @@ def run_simulation(
                     "run_started",
                     run_id=run.run_id,
                     seed=seeds.seed,
-                    app=spec.reference or "(an object)",
+                    app=app_name or spec.reference or "(an object)",
                     nodes=num_supernodes,
                     backend=backend_name,
                     workers=executor.workers,

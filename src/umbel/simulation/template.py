@@ -55,17 +55,18 @@ def main(fd: int) -> int:
         hint = error.hint if isinstance(error, UmbelError) else None
         message = error.message if isinstance(error, UmbelError) else repr(error)
         cause = error.__cause__ or error
-        channel.send(("failed", message, hint, "".join(traceback.format_exception(cause))))
+        with contextlib.suppress(Closed):  # the server app failed first, and nobody listens
+            channel.send(("failed", message, hint, "".join(traceback.format_exception(cause))))
         return 1
     gc.collect()
     gc.freeze()  # so that counting references does not copy the shared pages
-    channel.send(("ready",))
     return _serve_engine(channel, app, spec)
 
 
 def _serve_engine(channel: Channel, app: ClientApp, spec: AppSpec) -> int:
     children: set[int] = set()
     try:
+        channel.send(("ready",))
         while True:
             (order, *arguments), fds = channel.receive()
             if order == "become":

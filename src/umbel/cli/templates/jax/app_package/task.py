@@ -22,7 +22,7 @@ def load_data():
 @cache
 def partitions(num_partitions, alpha):
     """Return, for each client, the indices of the images that belong to it."""
-    return dirichlet(load_data()[2], num_partitions, alpha, min_partition_size=10, seed=0)
+    return dirichlet(load_data()[2], num_partitions, alpha, min_partition_size=1, seed=0)
 
 
 def my_data(context):
