@@ -42,8 +42,9 @@ def run_main() -> Callable[..., Any]:
     ) -> Any:
         server = ServerApp()
         server.main()(lambda grid, context: main(grid))
-        if backend != "inprocess":
-            backend_config.setdefault("workers", 2)
+        backend_config.setdefault("workers", 2)
+        if backend == "inprocess":
+            del backend_config["workers"]  # it has one
         return run_simulation(
             server,
             client_app,

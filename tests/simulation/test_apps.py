@@ -101,7 +101,7 @@ def test_where_neither_app_can_be_had_one_error_is_told(apps, capfd):
 def test_an_app_whose_import_never_ends(count, tmp_path, monkeypatch):
     (tmp_path / "endless_app.py").write_text("import signal\nsignal.pause()\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("umbel.simulation.processes._LOAD_S", 0.1)
+    monkeypatch.setattr("umbel.simulation.launcher._LOAD_S", 0.1)
     with pytest.raises(AppLoadError, match=r"not imported within 0\.1 s"):
         count("endless_app:app", "processes")
 

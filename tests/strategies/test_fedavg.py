@@ -22,11 +22,10 @@ def drift(message, context) -> RecordDict:
     """Move every array by a step that differs by node and round, from the seeded generator."""
     arrays = {}
     for key, value in message.content["arrays"].views().items():
+        moved = value + np.random.standard_normal(value.shape).astype(np.float32) * 0.1
+        arrays[key] = np.abs(moved) if "var" in key else moved
         if value.dtype.kind == "i":
             arrays[key] = value + 10
-        else:
-            moved = value + np.random.standard_normal(value.shape).astype(np.float32) * 0.1
-            arrays[key] = np.abs(moved) if "var" in key else moved
     metrics = {"num-examples": context.node_id + 1, "loss": float(context.node_id)}
     return RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord(metrics)})
 
