@@ -15,6 +15,7 @@ from umbel.strategies.geometricmedian import GeometricMedian
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.strategies.krum import Krum, MultiKrum
 from umbel.strategies.normbounding import NormBounding
+from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "MetricsAggrFn",
     "MultiKrum",
     "NormBounding",
+    "PowerOfChoice",
     "QFedAvg",
 ]
