@@ -24,6 +24,9 @@ from umbel.updates.arrays import Arrays, DType, NDArray, cast_back, common_dtype
 _CHUNK_BYTES = 1 << 21
 """A block is worked on in chunks of this size, which stay in the cache."""
 
+_STRIPES = 4
+"""Inner products are summed in so many parts, whatever the number of threads."""
+
 Vectors = dict[DType, NDArray]
 """A model as one vector for each type that its numbers are summed in."""
 
@@ -128,16 +131,26 @@ class Stack:
         The origin, if asked for, is the last row. Distances come from inner products of rows less
         their mean, summed in float64: an outlier costs the others few of their digits.
         """
-        count = self.rows + with_origin
-        gram = np.zeros((count, count))
+        from threadpoolctl import threadpool_limits
 
-        for _, _, _, block in self._blocks(range(count)):
-            for part in _chunks(block):
-                wide = block[:, part].astype(np.float64)
-                wide -= wide.mean(axis=0)
-                gram += wide @ wide.T
+        count = self.rows + with_origin
+        grams = np.zeros((_STRIPES, count, count))
+
+        # Threads of our own, each with its own sum: those of BLAS wait for each other, which is
+        # slow where others use the machine, and their number must not decide the last bits.
+        with threadpool_limits(limits=1, user_api="blas"):
+            for _, _, _, block in self._blocks(range(count)):
+
+                def add(stripe: int, block: NDArray = block) -> None:
+                    for part in _chunks(block)[stripe::_STRIPES]:
+                        wide = block[:, part].astype(np.float64)
+                        wide -= wide.mean(axis=0)
+                        grams[stripe] += wide @ wide.T
+
+                for_each(add, range(_STRIPES), block.nbytes)
+        gram: NDArray = grams.sum(axis=0)
         norms = np.diagonal(gram)
-        squared = np.maximum(norms[:, None] + norms[None, :] - 2 * gram, 0.0)
+        squared: NDArray = np.maximum(norms[:, None] + norms[None, :] - 2 * gram, 0.0)
         np.fill_diagonal(squared, 0.0)
         return squared
 
