@@ -28,7 +28,7 @@ HOMES = {
     "sklearn": ML_LIBRARY,
     "sqlalchemy": ("store/*",),
     "tensorflow": ML_LIBRARY,
-    "threadpoolctl": ("simulation/*",),
+    "threadpoolctl": ("simulation/*", "updates/spill.py"),
     "torch": (*ML_LIBRARY, "clientapp/torch.py"),
     "typer": ("cli/*",),
 }

@@ -5,7 +5,8 @@ import pytest
 
 from umbel.base import ConfigError
 from umbel.records import ArrayRecord, MetricRecord, RecordDict
-from umbel.strategies import FedAdam, FedAvgM
+from umbel.strategies import FedAdagrad, FedAdam, FedAvgM, FedYogi
+from umbel.updates import cosine_decay
 
 SHAPE = (3, 2)
 WEIGHTS = np.array([1.0, 2.0, 3.0, 4.0])
@@ -54,6 +55,30 @@ def test_fedadam(federate, bias_correction):
     np.testing.assert_allclose(got, x, rtol=1e-12, atol=1e-14)
 
 
+def test_fedadagrad(federate):
+    eta, tau = 0.3, 1e-2
+    x, v = start(), np.zeros(SHAPE)
+    for r in range(1, 6):
+        delta = mean(r) - x
+        v = v + delta**2
+        x = x + eta * delta / (np.sqrt(v) + tau)
+    got = run(federate, FedAdagrad(eta=eta, tau=tau)).arrays["w"].view()
+    np.testing.assert_allclose(got, x, rtol=1e-12, atol=1e-14)
+
+
+def test_fedyogi_with_a_schedule(federate):
+    eta, beta_1, beta_2, tau = cosine_decay(0.3, steps=4), 0.8, 0.95, 1e-2
+    x, m, v = start(), np.zeros(SHAPE), np.zeros(SHAPE)
+    for r in range(1, 6):
+        delta = mean(r) - x
+        m = beta_1 * m + (1 - beta_1) * delta
+        v = v - (1 - beta_2) * delta**2 * np.sign(v - delta**2)
+        x = x + eta(r) * m / (np.sqrt(v) + tau)
+    strategy = FedYogi(eta=eta, beta_1=beta_1, beta_2=beta_2, tau=tau)
+    got = run(federate, strategy).arrays["w"].view()
+    np.testing.assert_allclose(got, x, rtol=1e-12, atol=1e-14)
+
+
 def test_fedavgm(federate):
     rate, decay = 0.7, 0.9
     x, v = start(), np.zeros(SHAPE)
@@ -94,6 +119,8 @@ def test_the_model_keeps_its_dtype(federate, dtype):
         (FedAdam, {"beta_1": 1.0}),
         (FedAdam, {"beta_2": -0.1}),
         (FedAdam, {"tau": 0.0}),
+        (FedAdagrad, {"eta": -1.0}),
+        (FedYogi, {"beta_2": 1.0}),
         (FedAvgM, {"server_learning_rate": 0.0}),
         (FedAvgM, {"server_momentum": 1.0}),
     ],

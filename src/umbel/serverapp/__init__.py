@@ -10,6 +10,7 @@ from umbel.serverapp.run import Failure, Observer, Run, RunEvent
 from umbel.serverapp.runlog import LogEntry, RunLog, read_log, strict_json
 from umbel.serverapp.sampling import FractionSampler, Sampler
 from umbel.serverapp.strategy import Callback, EvaluateFn, OnShortfall, ShouldStop, Strategy
+from umbel.serverapp.unequal import PoissonSampler, WeightedSampler
 
 __all__ = [
     "Callback",
@@ -21,6 +22,7 @@ __all__ = [
     "LogEntry",
     "Observer",
     "OnShortfall",
+    "PoissonSampler",
     "Replies",
     "Result",
     "RoundTiming",
@@ -31,6 +33,7 @@ __all__ = [
     "ServerApp",
     "ShouldStop",
     "Strategy",
+    "WeightedSampler",
     "frozen_copy",
     "no_reply",
     "plot_metrics",

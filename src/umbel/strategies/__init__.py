@@ -1,25 +1,55 @@
 """Strategies: one paper, one short class."""
 
+from umbel.strategies.bulyan import Bulyan
+from umbel.strategies.centeredclipping import CenteredClipping
 from umbel.strategies.compression import Compressed, with_compression
+from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions, MetricsAggrFn
 from umbel.strategies.fedavgm import FedAvgM
 from umbel.strategies.feddyn import FedDyn
+from umbel.strategies.fedmedian import FedMedian
 from umbel.strategies.fednova import FedNova
+from umbel.strategies.fedopt import FedOpt
 from umbel.strategies.fedper import FedBN, FedPer
+from umbel.strategies.fedprox import FedProx
+from umbel.strategies.fedtrimmedavg import FedTrimmedAvg
+from umbel.strategies.fedyogi import FedYogi
+from umbel.strategies.geometricmedian import GeometricMedian
+from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
+from umbel.strategies.krum import Krum, MultiKrum
+from umbel.strategies.normbounding import NormBounding
+from umbel.strategies.powerofchoice import PowerOfChoice
+from umbel.strategies.qfedavg import QFedAvg
 from umbel.strategies.scaffold import Scaffold
 
 __all__ = [
+    "Bulyan",
+    "CenteredClipping",
     "Compressed",
+    "FedAdagrad",
     "FedAdam",
     "FedAvg",
     "FedAvgM",
     "FedAvgOptions",
     "FedBN",
     "FedDyn",
+    "FedMedian",
     "FedNova",
+    "FedOpt",
     "FedPer",
+    "FedProx",
+    "FedTrimmedAvg",
+    "FedYogi",
+    "GeometricMedian",
+    "KeptReplies",
+    "KeptRepliesOptions",
+    "Krum",
     "MetricsAggrFn",
+    "MultiKrum",
+    "NormBounding",
+    "PowerOfChoice",
+    "QFedAvg",
     "Scaffold",
     "with_compression",
 ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from math import sqrt
 from typing import Unpack
 
-from umbel.base import ConfigError
-from umbel.strategies.fedavg import FedAvg, FedAvgOptions
-from umbel.updates import chain, scale, scale_by_adam, scale_by_schedule
+from umbel.strategies.fedavg import FedAvgOptions
+from umbel.strategies.fedopt import FedOpt, check_step
+from umbel.updates import Schedule, scale_by_adam
 
 
-class FedAdam(FedAvg):
+class FedAdam(FedOpt):
     """FedAvg with Adam on the server: ``x <- x + eta m / (sqrt(v) + tau)``.
 
     With ``u = mean - x``: ``m <- beta_1 m + (1 - beta_1) u``, ``v <- beta_2 v + (1 - beta_2) u^2``,
@@ -21,8 +21,8 @@ class FedAdam(FedAvg):
 
     Parameters
     ----------
-    eta : float, default=0.1
-        The server's learning rate, positive.
+    eta : float or callable, default=0.1
+        The server's learning rate, positive, or a schedule ``eta(step)``.
     beta_1, beta_2 : float, default=0.9, 0.99
         How slowly the two moments forget, in ``[0, 1)``.
     tau : float, default=0.001
@@ -46,23 +46,18 @@ class FedAdam(FedAvg):
     def __init__(
         self,
         *,
-        eta: float = 1e-1,
+        eta: float | Schedule = 1e-1,
         beta_1: float = 0.9,
         beta_2: float = 0.99,
         tau: float = 1e-3,
         bias_correction: bool = True,
         **options: Unpack[FedAvgOptions],
     ) -> None:
-        if not (eta > 0 and tau > 0 and 0 <= beta_1 < 1 and 0 <= beta_2 < 1):
-            raise ConfigError(
-                f"FedAdam(eta={eta}, beta_1={beta_1}, beta_2={beta_2}, tau={tau}) cannot step",
-                hint="eta and tau are positive, beta_1 and beta_2 lie in [0, 1)",
-            )
+        check_step("FedAdam", eta, tau, beta_1, beta_2)
 
-        def rate(step: int) -> float:
-            return eta * sqrt(1 - beta_2 ** (step + 1)) / (1 - beta_1 ** (step + 1))
+        def corrected(step: int) -> float:
+            rate = eta(step) if callable(eta) else eta
+            return rate * sqrt(1 - beta_2 ** (step + 1)) / (1 - beta_1 ** (step + 1))
 
-        last = scale_by_schedule(rate) if bias_correction else scale(eta)
-        super().__init__(
-            **options, server_optimizer=chain(scale_by_adam(beta_1, beta_2, tau), last)
-        )
+        direction = scale_by_adam(beta_1, beta_2, tau)
+        super().__init__(direction, corrected if bias_correction else eta, **options)

@@ -7,10 +7,31 @@ from umbel.updates.collect import Both, Collect
 from umbel.updates.compressor import QSGD, Cast, Compressor, Parts, RandomK, Sign, TopK, narrowed
 from umbel.updates.expansion import OfUpdates, expanded, part_name
 from umbel.updates.fold import fold
+from umbel.updates.kept import MEMORY_LIMIT_BYTES, KeepReplies, check_memory_limit
 from umbel.updates.mapped import Mapped, UniformMean
 from umbel.updates.mean import Mean, WeightedMean, WeightedSum
 from umbel.updates.names import BATCH_STATISTICS, matches, trainable
 from umbel.updates.normalized import NormalizedMean, NormalizedSum, StretchedMean
+from umbel.updates.robustrules import (
+    BulyanRule,
+    CenteredClippingRule,
+    FairRule,
+    GeometricMedianRule,
+    KrumRule,
+    MedianRule,
+    NormBoundRule,
+    Rule,
+    TrimmedMeanRule,
+)
+from umbel.updates.schedules import (
+    Schedule,
+    constant,
+    cosine_decay,
+    exponential_decay,
+    step_decay,
+    warm_up,
+)
+from umbel.updates.spill import Stack, Vectors
 from umbel.updates.state import pack_state, same_layout, unpack_state
 from umbel.updates.transform import (
     State,
@@ -20,25 +41,36 @@ from umbel.updates.transform import (
     global_norm,
     momentum,
     scale,
+    scale_by_adagrad,
     scale_by_adam,
     scale_by_schedule,
+    scale_by_yogi,
     zeros,
 )
 from umbel.updates.tree import PartialSums, ReductionTree, Span, halve, reduction_tree
 
 __all__ = [
     "BATCH_STATISTICS",
+    "MEMORY_LIMIT_BYTES",
     "QSGD",
     "Aggregator",
     "ArraySum",
     "Arrays",
     "Both",
+    "BulyanRule",
     "Cast",
+    "CenteredClippingRule",
     "Collect",
     "Compressor",
+    "FairRule",
+    "GeometricMedianRule",
+    "KeepReplies",
+    "KrumRule",
     "Mapped",
     "Mean",
+    "MedianRule",
     "NDArray",
+    "NormBoundRule",
     "NormalizedMean",
     "NormalizedSum",
     "OfUpdates",
@@ -46,20 +78,29 @@ __all__ = [
     "Parts",
     "RandomK",
     "ReductionTree",
+    "Rule",
+    "Schedule",
     "Sign",
     "Span",
+    "Stack",
     "State",
     "StretchedMean",
     "TopK",
     "Transform",
+    "TrimmedMeanRule",
     "UniformMean",
+    "Vectors",
     "WeightedMean",
     "WeightedSum",
     "all_finite",
     "cast_back",
     "chain",
+    "check_memory_limit",
     "clip_by_global_norm",
+    "constant",
+    "cosine_decay",
     "expanded",
+    "exponential_decay",
     "fold",
     "global_norm",
     "halve",
@@ -72,10 +113,14 @@ __all__ = [
     "reduction_tree",
     "same_layout",
     "scale",
+    "scale_by_adagrad",
     "scale_by_adam",
     "scale_by_schedule",
+    "scale_by_yogi",
+    "step_decay",
     "sum_dtype",
     "trainable",
     "unpack_state",
+    "warm_up",
     "zeros",
 ]

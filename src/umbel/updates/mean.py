@@ -124,7 +124,7 @@ class WeightedMean(Aggregator[WeightedSum]):
         if self.with_arrays:
             # What overflows shows in `finish`; a warning here would name no client.
             with np.errstate(over="ignore", invalid="ignore"):
-                shapes = self._checked_shapes(arrays)
+                shapes = self._checked_shapes(arrays, look=self.looks_at_values)
                 if acc.arrays is None:
                     acc.arrays = ArraySum(arrays, weight)
                 elif _agree(acc, shapes):
@@ -257,7 +257,21 @@ class WeightedMean(Aggregator[WeightedSum]):
             )
         return (arrays.lent() if arrays is not None and self.with_arrays else {}), metrics
 
-    def _checked_shapes(self, arrays: Arrays) -> Mapping[str, tuple[int, ...]]:
+    def checked(self, content: RecordDict) -> tuple[Arrays, float]:
+        """Return a reply's arrays and its weight, if both can be used.
+
+        Raises
+        ------
+        RejectedReply
+            They cannot.
+        """
+        arrays, metrics = self._read(content)
+        weight = self._weight(metrics)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self._checked_shapes(arrays, look=True)
+        return arrays, weight
+
+    def _checked_shapes(self, arrays: Arrays, *, look: bool) -> Mapping[str, tuple[int, ...]]:
         """Return the shapes of a reply's arrays, after rejecting what could not be added.
 
         What other replies hold plays no part in it: who has seen which depends on the workers.
@@ -268,8 +282,7 @@ class WeightedMean(Aggregator[WeightedSum]):
                 f"its arrays are not those of the model: {_difference(self.shapes, shapes)}",
                 hint="train the model that the message carried, and reply with the same keys",
             )
-        look = self.require_finite and self.looks_at_values
-        if look and not all_finite(list(arrays.values())):
+        if look and self.require_finite and not all_finite(list(arrays.values())):
             key = next(key for key, value in arrays.items() if not all_finite([value]))
             raise RejectedReply(
                 f"its array {key!r} holds NaN or infinity",

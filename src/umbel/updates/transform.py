@@ -130,12 +130,59 @@ def scale_by_adam(beta_1: float, beta_2: float, tau: float) -> Transform:
     """
 
     def init(arrays: Arrays) -> State:
-        moments = zeros(arrays)
-        return {"m": moments, "v": {key: zero.real for key, zero in moments.items()}}
+        return {"m": zeros(arrays), "v": _real_zeros(arrays)}
 
     def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
         m = _each(lambda u, m: beta_1 * m + (1 - beta_1) * u, update, state["m"])
         v = _each(lambda v, u: beta_2 * v + (1 - beta_2) * _squared(u), state["v"], update)
+        return _each(lambda m, v: m / (np.sqrt(v) + tau), m, v), {"m": m, "v": v}
+
+    return Transform(init, apply)
+
+
+def scale_by_adagrad(tau: float) -> Transform:
+    """Return Adagrad's direction ``u / (sqrt(v) + tau)`` with ``v = v + |u|^2``, from zero.
+
+    Reddi et al. 2021, arXiv:2003.00295, algorithm 2.
+
+    Examples
+    --------
+    >>> adagrad = scale_by_adagrad(tau=1.0)
+    >>> update = {"w": np.array([3.0])}
+    >>> adagrad.apply(update, adagrad.init(update))[0]["w"].tolist()
+    [0.75]
+    """
+
+    def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
+        v = _each(lambda v, u: v + _squared(u), state["v"], update)
+        return _each(lambda u, v: u / (np.sqrt(v) + tau), update, v), {"v": v}
+
+    return Transform(lambda arrays: {"v": _real_zeros(arrays)}, apply)
+
+
+def scale_by_yogi(beta_1: float, beta_2: float, tau: float) -> Transform:
+    """Return Yogi's direction: Adam's, but ``v = v - (1 - beta_2) |u|^2 sign(v - |u|^2)``.
+
+    Reddi et al. 2021, arXiv:2003.00295, algorithm 2.
+
+    Examples
+    --------
+    >>> yogi = scale_by_yogi(beta_1=0.5, beta_2=0.75, tau=1.0)
+    >>> update = {"w": np.array([2.0])}
+    >>> yogi.apply(update, yogi.init(update))[0]["w"].tolist()
+    [0.5]
+    """
+
+    def second(v: NDArray, u: NDArray) -> NDArray:
+        square = _squared(u)
+        return np.asarray(v - (1 - beta_2) * square * np.sign(v - square))
+
+    def init(arrays: Arrays) -> State:
+        return {"m": zeros(arrays), "v": _real_zeros(arrays)}
+
+    def apply(update: Arrays, state: State) -> tuple[Arrays, State]:
+        m = _each(lambda u, m: beta_1 * m + (1 - beta_1) * u, update, state["m"])
+        v = _each(second, state["v"], update)
         return _each(lambda m, v: m / (np.sqrt(v) + tau), m, v), {"m": m, "v": v}
 
     return Transform(init, apply)
@@ -183,6 +230,10 @@ def global_norm(arrays: Arrays) -> float:
 def zeros(arrays: Arrays) -> dict[str, NDArray]:
     """Return zeros of the same shapes, in the types that their sums are kept in."""
     return {key: np.zeros(a.shape, sum_dtype(a.dtype)) for key, a in arrays.items()}
+
+
+def _real_zeros(arrays: Arrays) -> dict[str, NDArray]:
+    return {key: zero.real for key, zero in zeros(arrays).items()}
 
 
 def _each(function: Callable[..., Any], first: Arrays, *others: Arrays) -> dict[str, NDArray]:
