@@ -1,0 +1,7 @@
+"""Contract suites to run on your own aggregators, transforms and strategies, and a fake grid."""
+
+from umbel.testing.aggregators import aggregator_checks
+from umbel.testing.fakegrid import FakeGrid
+from umbel.testing.transforms import transform_checks
+
+__all__ = ["FakeGrid", "aggregator_checks", "transform_checks"]
