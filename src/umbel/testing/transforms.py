@@ -103,8 +103,8 @@ def _state_travels(transform: Transform) -> None:
             ) from error
         expected = _steps(transform, updates[done:], state)
         assert _steps(transform, updates[done:], loaded) == expected, (
-            f"after {done} steps, a state that was saved and loaded goes on differently. Its values "
-            f"must be arrays and plain numbers, and count no object identity."
+            f"after {done} steps, a state that was saved and loaded goes on differently. Its "
+            f"values must be arrays and plain numbers, and count no object identity."
         )
         _, state = transform.apply(updates[done], state)
 
@@ -131,8 +131,8 @@ def _arrays_keep_their_make(transform: Transform) -> None:
     for update in updates:
         step, state = transform.apply(update, state)
         assert list(step) == list(update), (
-            f"the step has the arrays {list(step)}, and the update had {list(update)}. Return every "
-            f"array under its key, in order."
+            f"the step has the arrays {list(step)}, and the update had {list(update)}. Return "
+            f"every array under its key, in order."
         )
         for key, value in update.items():
             _same_make(key, value, step)
