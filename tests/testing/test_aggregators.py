@@ -68,9 +68,8 @@ class Sum(Aggregator):
 
 class AddsInAnotherPrecision(Sum):
     def add(self, acc, content):
-        return {
-            key: acc.get(key, 0) + a.astype(np.float16) for key, a in self.read(content).items()
-        }
+        arrays = self.read(content)
+        return self.merge(acc, {k: a.astype(np.float16) if acc else a for k, a in arrays.items()})
 
 
 class CountsMerges(Sum):

@@ -17,6 +17,7 @@ from umbel.testing.cases import (
     SHAPES,
     Check,
     Reply,
+    asserting,
     big_endian,
     changed,
     model,
@@ -80,6 +81,7 @@ def aggregator_checks(
 
 
 def _on(check: Callable[[Fold, Contents], None], contents: Contents) -> Check:
+    @asserting
     @wraps(check)
     def run(thing: Fold | Callable[[], Fold]) -> None:
         check(thing if isinstance(thing, Aggregator) else thing(), contents)

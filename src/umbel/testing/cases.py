@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from typing import Any
 
 import ml_dtypes
@@ -25,6 +26,24 @@ COHORT = 11
 
 _FLOATS = ("float32", "float64", "float16", ml_dtypes.bfloat16)
 _WHOLE = ("int64", "uint8", "bool")
+
+
+def asserting(check: Check) -> Check:
+    """Return the check with all that the thing raises unasked turned into ``AssertionError``."""
+
+    @wraps(check)
+    def run(thing: Any) -> None:
+        try:
+            check(thing)
+        except AssertionError:
+            raise
+        except Exception as error:
+            raise AssertionError(
+                f"{type(error).__name__} was raised by what is an ordinary call: {error}. The "
+                f"traceback of that error, above this one, shows where."
+            ) from error
+
+    return run
 
 
 def plain_reply(arrays: Arrays, num_examples: int) -> RecordDict:

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from umbel.base import ConfigError, RoundError, Seeds, UmbelError
+from umbel.base import ConfigError, RoundError, Seeds
 from umbel.clientapp import ClientApp
 from umbel.records import ArrayRecord, ConfigRecord, Error, Message, RecordDict
 from umbel.serverapp import Result, Strategy, frozen_copy
 from umbel.testing.backends import same_bits_on_backends
 from umbel.testing.bits import bits, carried, first_unsound
-from umbel.testing.cases import Check, changed, with_nan
+from umbel.testing.cases import Check, asserting, changed, with_nan
 from umbel.testing.clients import Federation, Wrap
 from umbel.testing.fakegrid import FakeGrid
 
@@ -77,6 +77,7 @@ def strategy_checks(
 
 
 def _on(check: Callable[[Make, Federation], None], federation: Federation) -> Check:
+    @asserting
     @wraps(check)
     def run(thing: Strategy | Make) -> None:
         make = (lambda: copy.deepcopy(thing)) if isinstance(thing, Strategy) else thing
@@ -89,12 +90,12 @@ def _start(make: Make, federation: Federation, grid: FakeGrid) -> Result:
     """Run some rounds; whatever ends them must be an error that says why."""
     try:
         return make().start(grid, federation.arrays, num_rounds=3)
-    except UmbelError:
+    except RoundError:
         raise
     except Exception as error:
         raise AssertionError(
             f"the run ended with {type(error).__name__} ({error}). Let the strategy do without "
-            f"what is missing, or raise one of umbel.base's errors, which says what to do."
+            f"what is missing, or raise one of the errors under umbel.base.RoundError."
         ) from error
 
 

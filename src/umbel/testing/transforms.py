@@ -10,7 +10,7 @@ import numpy as np
 
 from umbel.base import UmbelError
 from umbel.testing.bits import bits, carried, first_unsound
-from umbel.testing.cases import SHAPES, Check, model
+from umbel.testing.cases import SHAPES, Check, asserting, model
 from umbel.updates import Arrays, NDArray, State, Transform, pack_state, same_layout, unpack_state
 
 _STEPS = 5
@@ -42,6 +42,7 @@ def transform_checks() -> Iterator[tuple[str, Check]]:
 
 
 def _on(check: Callable[[Transform], None]) -> Check:
+    @asserting
     @wraps(check)
     def run(thing: Transform | Callable[[], Transform]) -> None:
         check(thing if isinstance(thing, Transform) else thing())
