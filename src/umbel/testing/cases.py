@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
-from umbel.records import ArrayRecord, MetricRecord, RecordDict
+from umbel.records import Array, ArrayRecord, MetricRecord, RecordDict
 from umbel.updates import Arrays, NDArray
 
 Check = Callable[[Any], None]
@@ -24,7 +23,8 @@ SHAPES: Mapping[str, tuple[int, ...]] = {"w": (4, 3), "b": (3,), "scale": (), "n
 COHORT = 11
 """More members than a block of the reduction tree holds."""
 
-_FLOATS = ("float32", "float64", "float16", ml_dtypes.bfloat16)
+BFLOAT16 = Array("bfloat16", (0,), "raw", b"").view().dtype
+_FLOATS = ("float32", "float64", "float16", BFLOAT16)
 _WHOLE = ("int64", "uint8", "bool")
 
 
@@ -58,7 +58,7 @@ def model(shapes: Mapping[str, tuple[int, ...]], dtype: Any, member: int) -> dic
     Examples
     --------
     >>> model({"w": (2,)}, "float64", 0)["w"].round(3).tolist()
-    [0.841, 0.141]
+    [0.841, -0.757]
     """
     arrays = {}
     for place, (key, shape) in enumerate(shapes.items()):

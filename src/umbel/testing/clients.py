@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import ml_dtypes
 import numpy as np
 
 from umbel.clientapp import ClientApp
 from umbel.records import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from umbel.serverapp import Run
+from umbel.testing.cases import BFLOAT16
 from umbel.testing.fakegrid import FakeGrid
 
 Wrap = Callable[[Message, Message], Message | None]
@@ -26,7 +26,7 @@ def sample_arrays() -> ArrayRecord:
         {
             "w": np.arange(-1, 2, 0.5, dtype=np.float32).reshape(2, 3),
             "wide": np.array([0.5, -0.25]),
-            "half": np.array([0.5, 1.5], ml_dtypes.bfloat16),
+            "half": np.array([0.5, 1.5], BFLOAT16),
             "scale": np.array(1.5, np.float32),
             "none": np.zeros((0, 2), np.float32),
             "steps": np.array(8),
