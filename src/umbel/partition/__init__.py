@@ -3,6 +3,7 @@
 from umbel.partition.by_sizes import by_sizes
 from umbel.partition.continuous import continuous
 from umbel.partition.dirichlet import dirichlet
+from umbel.partition.distribution import distribution
 from umbel.partition.grouped_natural_id import grouped_natural_id
 from umbel.partition.growth import exponential, id_to_size, linear, square
 from umbel.partition.heterogeneity import Heterogeneity, heterogeneity
@@ -21,6 +22,7 @@ __all__ = [
     "by_sizes",
     "continuous",
     "dirichlet",
+    "distribution",
     "exponential",
     "grouped_natural_id",
     "heterogeneity",
