@@ -98,9 +98,6 @@ class GoesOnWithNone(FedAvg):
     def replies_needed(self, cohort):
         return 0
 
-    def finish_train(self, server_round, value):
-        return super().finish_train(server_round, value)
-
     def aggregate_train(self, server_round, replies):
         if not any(reply.has_content() for reply in replies):
             return ArrayRecord({k: a * 0 for k, a in views(self.current_arrays)}), None
