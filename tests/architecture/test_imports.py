@@ -14,7 +14,7 @@ import pytest
 # (`if TYPE_CHECKING:`) all files of the folder may, so that signatures can be precise.
 ML_LIBRARY = ("records/bridges/*",)
 HOMES = {
-    "cloudpickle": ("simulation/*",),
+    "cloudpickle": ("simulation/*", "testing/*"),
     "cryptography": ("secagg/*", "deployment/*"),
     "grpc": ("deployment/*",),
     "jax": ML_LIBRARY,

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from umbel.base import PartitionError
 from umbel.partition import (
     by_sizes,
+    continuous,
     dirichlet,
     exponential,
     grouped_natural_id,
+    id_to_size,
     iid,
+    inner_dirichlet,
     linear,
     natural_id,
     pathological,
@@ -35,6 +38,9 @@ COVERING = {
     "dirichlet balanced": lambda y, **kw: dirichlet(
         y, 5, 0.1, min_partition_size=0, self_balancing=True, **kw
     ),
+    "id_to_size": lambda y, **kw: id_to_size(y, 3, lambda i: 3 - i, **kw),
+    "continuous": lambda y, **kw: continuous(np.arange(len(y)), 4, 0.5, **kw),
+    "inner_dirichlet": lambda y, **kw: inner_dirichlet(y, [7, 1, len(y) - 8], 0.3, **kw),
     "shards": lambda y, **kw: shards(y, 3, num_shards_per_partition=2, **kw),
     "shards of a size": lambda y, **kw: shards(
         y, 3, shard_size=4, keep_incomplete_shard=True, **kw
@@ -80,7 +86,7 @@ def test_shuffle_changes_order_but_no_label_count(scheme):
     assert all(np.all(np.diff(part) > 0) for part in kept)
     assert any(np.any(np.diff(part) < 0) for part in shuffled)
     assert [len(part) for part in shuffled] == [len(part) for part in kept]
-    if scheme.startswith(("dirichlet", "pathological")):
+    if scheme.startswith(("dirichlet", "inner_dirichlet", "pathological")):
         for a, b in zip(shuffled, kept, strict=True):
             assert np.sort(LABELS[a]).tolist() == np.sort(LABELS[b]).tolist()
 
@@ -125,6 +131,7 @@ def test_bad_num_partitions(scheme, num_partitions, text):
 
 BY_LABEL = {
     "dirichlet": lambda y: dirichlet(y, 2, 1.0, min_partition_size=0),
+    "inner_dirichlet": lambda y: inner_dirichlet(y, [1, 1], 1.0),
     "shards": lambda y: shards(y, 2, num_shards_per_partition=1),
     "pathological": lambda y: pathological(y, 2, 1),
     "natural_id": natural_id,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from umbel.base import PartitionError
-from umbel.partition import by_sizes, exponential, iid, linear, square
+from umbel.partition import by_sizes, exponential, id_to_size, iid, linear, square
 
 
 def lengths(partitions):
@@ -100,3 +100,16 @@ def test_too_few_samples_for_the_first_client(scheme, parts):
     name = scheme.__name__
     with pytest.raises(PartitionError, match=f"{name} sizes leave partition 0 with .*too few"):
         scheme(1000 if parts == 1000 else 100, parts)
+
+
+def test_sizes_by_a_function_of_the_id():
+    assert lengths(id_to_size(100, 4, lambda i: [4, 3, 2, 1][i])) == [40, 30, 20, 10]
+    assert lengths(id_to_size(60, 4, lambda i: i + 1)) == lengths(linear(60, 4))
+    with pytest.raises(PartitionError, match="leave partition 1 with"):
+        id_to_size(10, 3, lambda i: 1e-9 if i == 1 else 1)
+
+
+@pytest.mark.parametrize("size", [0, -1.0, np.nan, np.inf])
+def test_sizes_out_of_range(size):
+    with pytest.raises(PartitionError, match=r"size_of\(1\) is"):
+        id_to_size(100, 2, lambda i: size if i else 1)

@@ -44,6 +44,11 @@ def by_sizes(
     [[0], [1, 2, 3]]
     """
     total = sample_count(samples)
+    return cut(total, checked_sizes(partition_sizes, total), "by_sizes", shuffle, seed)
+
+
+def checked_sizes(partition_sizes: Sequence[int], total: int) -> Indices:
+    """Return the sizes as int64; there is one at least, and they sum to at most ``total``."""
     sizes = [checked_count(f"partition_sizes[{i}]", s) for i, s in enumerate(partition_sizes)]
     if not sizes:
         raise PartitionError("partition_sizes are empty", hint="give one size a client")
@@ -52,7 +57,7 @@ def by_sizes(
             f"partition_sizes sum to {sum(sizes)}, but there are only {total} samples",
             hint=f"lower them by {sum(sizes) - total} in all",
         )
-    return cut(total, np.array(sizes, dtype=np.int64), "by_sizes", shuffle, seed)
+    return np.array(sizes, dtype=np.int64)
 
 
 def cut(total: int, sizes: Indices, scheme: str, shuffle: bool, seed: int) -> list[Indices]:

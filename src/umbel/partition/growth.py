@@ -80,6 +80,37 @@ def exponential(
     return _cut_by_law("exponential", samples, num_partitions, _exponential, shuffle, seed)
 
 
+def id_to_size(
+    samples: int | Sized,
+    num_partitions: int,
+    size_of: Callable[[int], float],
+    *,
+    shuffle: bool = True,
+    seed: int = 42,
+) -> list[Indices]:
+    """Return partitions whose sizes are proportional to ``size_of(partition_id)``, ids from 0.
+
+    ``size_of`` gives a finite number above 0. The rest is that of `linear`.
+
+    Examples
+    --------
+    >>> [len(part) for part in id_to_size(60, 3, lambda partition_id: 2.0**-partition_id)]
+    [34, 17, 9]
+    """
+
+    def law(ids: _Floats) -> _Floats:
+        sizes = np.array([float(size_of(int(i) - 1)) for i in ids])
+        bad = np.flatnonzero(~((sizes > 0) & (sizes < np.inf)))
+        if bad.size:
+            raise PartitionError(
+                f"size_of({bad[0]}) is {sizes[bad[0]]}, and a size is above 0 and finite"
+            )
+        weights: _Floats = sizes / sizes.max()
+        return weights
+
+    return _cut_by_law("id_to_size", samples, num_partitions, law, shuffle, seed)
+
+
 def _linear(ids: _Floats) -> _Floats:
     return ids
 
@@ -105,17 +136,18 @@ def _cut_by_law(
     parts = partition_count(num_partitions, total)
     quotas = law(np.arange(1, parts + 1, dtype=np.float64))
     quotas *= total / quotas.sum()
-    sizes = _rounded(quotas, total)
-    if sizes[0] == 0:
+    sizes = rounded(quotas, total)
+    smallest = int(sizes.argmin())
+    if sizes[smallest] == 0:
         raise PartitionError(
-            f"{scheme} sizes leave partition 0 with {quotas[0]:.2g} of a sample: "
+            f"{scheme} sizes leave partition {smallest} with {quotas[smallest]:.2g} of a sample: "
             f"{total} samples are too few for {parts} partitions",
             hint="lower num_partitions, or use a flatter scheme (exponential, square, linear, iid)",
         )
     return cut(total, sizes, scheme, shuffle, seed)
 
 
-def _rounded(quotas: _Floats, total: int) -> Indices:
+def rounded(quotas: _Floats, total: int) -> Indices:
     """Round to whole numbers that sum to ``total``, the largest remainders up; order is kept."""
     sizes = np.floor(quotas).astype(np.int64)
     by_remainder = np.lexsort((-quotas, sizes - quotas))
