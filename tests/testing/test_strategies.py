@@ -4,7 +4,23 @@ import numpy as np
 import pytest
 
 from umbel.records import ArrayRecord, RecordDict
-from umbel.strategies import FedAdam, FedAvg, FedAvgM
+from umbel.strategies import (
+    Bulyan,
+    CenteredClipping,
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedPer,
+    FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+    GeometricMedian,
+    Krum,
+    MultiKrum,
+    NormBounding,
+)
 from umbel.testing import strategy_checks
 from umbel.updates import Aggregator
 
@@ -18,6 +34,18 @@ STRATEGIES = {
     "FedAvgM": FedAvgM(server_momentum=0.9, server_learning_rate=0.7, **ANY_NUMBER),
     "FedAdam": FedAdam(**ANY_NUMBER),
     "FedAdam without correction": FedAdam(bias_correction=False, **ANY_NUMBER),
+    "FedAdagrad": FedAdagrad(**ANY_NUMBER),
+    "FedYogi": FedYogi(**ANY_NUMBER),
+    "FedProx": FedProx(proximal_mu=0.1, **ANY_NUMBER),
+    "FedMedian": FedMedian(**ANY_NUMBER),
+    "FedTrimmedAvg": FedTrimmedAvg(beta=0.2, **ANY_NUMBER),
+    "Krum": Krum(**ANY_NUMBER),
+    "MultiKrum": MultiKrum(num_nodes_to_select=2, **ANY_NUMBER),
+    "Bulyan": Bulyan(**ANY_NUMBER),
+    "GeometricMedian": GeometricMedian(**ANY_NUMBER),
+    "CenteredClipping": CenteredClipping(**ANY_NUMBER),
+    "NormBounding": NormBounding(max_norm=1.0, **ANY_NUMBER),
+    "FedPer": FedPer(personal=["head.*"], **ANY_NUMBER),
 }
 CHECKS = dict(strategy_checks())
 SLOW = "same_bits_on_backends"
