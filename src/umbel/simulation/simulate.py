@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def run_simulation(
         raise ConfigError(f"a simulation has at least one node, got {num_supernodes!r}")
     resources = Resources.parse(backend_config)
     seeds = Seeds(seed)
-    config = _checked(run_config or {})
+    config = _checked({} if run_config is None else run_config)
     run = Run(
         run_id or new_run_id(SYSTEM_CLOCK.now()),
         seeds,
@@ -130,14 +130,12 @@ def run_simulation(
     )
     begin = SYSTEM_CLOCK.monotonic()
     try:
-        with preserved_globals() if seed is not None else nullcontext():
+        with closing(executor), preserved_globals() if seed is not None else nullcontext():
             value = _serve(server_app, app_dir, executor, run, num_supernodes, resources, seed)
+        _note_success(run, value, SYSTEM_CLOCK.monotonic() - begin)
     except BaseException as error:
         _note_failure(run, error, SYSTEM_CLOCK.monotonic() - begin)
         raise
-    finally:
-        executor.close()
-    _note_success(run, value, SYSTEM_CLOCK.monotonic() - begin)
     return value
 
 
@@ -147,6 +145,8 @@ def _is_count(value: object) -> bool:
 
 def _checked(run_config: Mapping[Any, Any]) -> UserConfig:
     """Return the settings as plain values, which are the same in every process and in the log."""
+    if not isinstance(run_config, Mapping):
+        raise ConfigError(f"run_config is a table of settings, got {run_config!r}")
     checked: UserConfig = {}
     for key, value in run_config.items():
         plain = value.item() if isinstance(value, np.generic) else value
