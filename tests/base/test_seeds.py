@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from umbel.base import Seeds, preserved_globals
+from umbel.base import ConfigError, Seeds, preserved_globals
 
 NAMES = st.lists(st.integers() | st.text(max_size=5), max_size=3).map(tuple)
 
@@ -38,9 +38,9 @@ def test_a_drawn_seed_repeats_the_run():
     assert Seeds(drawn.seed).child("a").integer() == drawn.child("a").integer()
 
 
-@pytest.mark.parametrize("seed", [-1, 1 << 63])
+@pytest.mark.parametrize("seed", [-1, 1 << 63, 1.5, "7"])
 def test_a_seed_out_of_range_is_refused(seed):
-    with pytest.raises(ValueError, match="a seed lies in"):
+    with pytest.raises(ConfigError, match="a seed is a whole number in"):
         Seeds(seed)
 
 

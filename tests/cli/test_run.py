@@ -200,6 +200,13 @@ def test_the_app_goes_by_the_name_of_its_project(umbel: Umbel) -> None:
     assert " tiny " in CliRunner().invoke(app, ["ls"]).stdout
 
 
+def test_show_tells_where_a_client_failed(umbel: Umbel) -> None:
+    assert umbel("-c", "fail-node=1").exit_code == 0
+    shown = CliRunner().invoke(app, ["show", "latest"]).stdout
+    assert "The first of these, on node 1:" in shown
+    assert 'raise ValueError("no [data]")' in shown
+
+
 def test_too_few_replies_fail_the_run(umbel: Umbel) -> None:
     result = umbel("--json", "--nodes", "2", "-c", "fail-node=0", "-c", "talk=false")
     assert result.exit_code == 0

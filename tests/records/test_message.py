@@ -171,3 +171,8 @@ def test_each_context_has_a_state_of_its_own():
     first.state["metrics"] = MetricRecord()
     assert not second.state
     assert second.series_id == 0
+
+
+def test_a_reply_is_to_a_message():
+    with pytest.raises(RecordError, match="reply_to is a int, not a Message"):
+        Message(RecordDict(), reply_to=3)

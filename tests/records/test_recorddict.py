@@ -93,3 +93,9 @@ def test_a_copy_has_its_own_records_and_the_same_arrays(content):
     assert content["more"]["acc"] == [0.1, 0.2]
     assert "config" in content
     assert copied["arrays"]["0"] is content["arrays"]["0"]
+
+
+@pytest.mark.parametrize("value", [3, [MetricRecord()], "arrays"])
+def test_it_is_made_from_a_dict(value):
+    with pytest.raises(RecordError, match="a RecordDict cannot be made from"):
+        RecordDict(value)

@@ -170,3 +170,10 @@ def test_records_compare_by_kind_and_values():
     assert MetricRecord({"x": 1}) != [("x", 1)]
     with pytest.raises(TypeError, match="unhashable"):
         hash(MetricRecord())
+
+
+@pytest.mark.parametrize("kind", [MetricRecord, ConfigRecord])
+@pytest.mark.parametrize("value", [3, [1], "lr"])
+def test_a_record_is_made_from_a_dict(kind, value):
+    with pytest.raises(RecordError, match="cannot be made from"):
+        kind(value)

@@ -74,3 +74,8 @@ def test_a_lifespan_yields_once(context):
 
     with pytest.raises(UsageError, match="yields more than once"):
         app(None, context)
+
+
+def test_main_without_parentheses():
+    with pytest.raises(UsageError, match=r"write it as @app\.main\(\)"):
+        ServerApp().main(lambda grid, context: None)

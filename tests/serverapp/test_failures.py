@@ -76,6 +76,14 @@ class TestMinCompletion:
         result = federate(strategy, client, initial=initial, num_rounds=1)
         assert result.arrays["w"].view().tolist() == [0.0, 0.0]
 
+    def test_a_cause_that_many_share_is_told_once(self, federate, initial):
+        def client(message, context):
+            raise ValueError("no data" if context.node_id else "disk is full")
+
+        text = r"node 0: ValueError: disk is full; node 1 and 2 more: ValueError: no data"
+        with pytest.raises(NotEnoughReplies, match=text):
+            federate(FedAvg(), client, initial=initial)
+
     def test_a_part_is_not_rounded_up_by_floating_point(self):
         strategy = FedAvg(min_completion=0.07)
         assert 0.07 * 100 > 7

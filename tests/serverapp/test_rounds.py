@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from umbel.base import NotEnoughNodes, UsageError
+from umbel.base import ConfigError, NotEnoughNodes, UsageError
 from umbel.records import ArrayRecord, ConfigRecord, MetricRecord
 from umbel.strategies import FedAvg
 
@@ -46,6 +46,7 @@ class TestLoop:
         assert (train["phase"], train["replies"], train["failures"]) == ("train", 3, 1)
         assert (evaluate["replies"], evaluate["metrics"]["value"]) == (4, 2.0)
         (failure,) = events.of("failure")
+        assert "raise OSError(" in failure.pop("traceback")
         assert failure == {
             "round": 1,
             "phase": "train",
@@ -53,6 +54,33 @@ class TestLoop:
             "kind": "OSError",
             "message": "disk of node 2 is full",
         }
+
+    @pytest.mark.parametrize(
+        ("kind", "name", "value"),
+        [
+            (ConfigError, "num_rounds", 1.5),
+            (ConfigError, "num_rounds", "3"),
+            (ConfigError, "num_rounds", -1),
+            (ConfigError, "timeout", "60"),
+            (ConfigError, "timeout", -1),
+            (ConfigError, "timeout", float("nan")),
+            (UsageError, "evaluate_fn", 3),
+            (UsageError, "should_stop", True),
+            (UsageError, "callbacks", [print, 3]),
+        ],
+    )
+    def test_wrong_arguments_are_named(self, federate, initial, plus_one, kind, name, value):
+        with pytest.raises(kind, match=name):
+            federate(FedAvg(), plus_one, initial=initial, **{name: value})
+
+    def test_one_callback_needs_no_list(self, federate, initial, plus_one):
+        seen = []
+
+        def note(server_round, result):
+            seen.append(server_round)
+
+        federate(FedAvg(), plus_one, initial=initial, num_rounds=2, callbacks=note)
+        assert seen == [1, 2]
 
     def test_no_rounds_leave_the_model(self, federate, initial, plus_one):
         result = federate(FedAvg(), plus_one, initial=initial, num_rounds=0)

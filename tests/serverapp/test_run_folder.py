@@ -4,12 +4,15 @@ import ast
 import hashlib
 import json
 import re
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from umbel.base import ConfigError
 from umbel.records import ArrayRecord, MetricRecord, RecordDict, decode
+from umbel.serverapp import RunLog, read_log
 from umbel.strategies import FedAvg
 
 ROOT = Path(__file__).parents[2]
@@ -81,3 +84,35 @@ def test_a_run_leaves_what_the_page_says(federate, tmp_path, monkeypatch):
     Path("log.jsonl").write_text(log.replace('"round": 1', '"round": 9', 1))
     with pytest.raises(AssertionError):
         exec(code, {})
+
+
+def test_a_folder_that_cannot_be_made(federate, tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(ConfigError, match=r"folder of the run cannot be written: Not a directory"):
+        federate(FedAvg(), None, simulation={"run_dir": tmp_path / "runs" / "one"})
+
+
+def test_a_file_that_cannot_be_written_is_named_and_the_run_fails(federate, tmp_path):
+    def client(message, context):
+        (tmp_path / "model.safetensors").mkdir(exist_ok=True)
+        return RecordDict(
+            {"arrays": message.content["arrays"], "metrics": MetricRecord({"num-examples": 1})}
+        )
+
+    initial = ArrayRecord({"w": np.zeros(2)})
+    with pytest.raises(OSError, match=r"model\.safetensors"):
+        federate(FedAvg(), client, initial=initial, simulation={"run_dir": tmp_path})
+    *_, last = read_log(tmp_path / "log.jsonl")
+    assert (last.event, last.data["status"]) == ("run_failed", "failed")
+
+
+def test_a_disk_without_room_is_told_with_the_file(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = RunLog(tmp_path / "log.jsonl")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*log\.jsonl'"):
+            log.append("run_started")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        log.close()

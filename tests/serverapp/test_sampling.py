@@ -61,7 +61,15 @@ def test_nobody_is_waited_for_when_nobody_is_wanted():
 
 
 @pytest.mark.parametrize(
-    "options", [{"fraction": 1.1}, {"fraction": float("nan")}, {"min_nodes": -1}]
+    "options",
+    [
+        {"fraction": 1.1},
+        {"fraction": float("nan")},
+        {"fraction": "0.1"},
+        {"min_nodes": -1},
+        {"min_nodes": "2"},
+        {"min_available": 1.5},
+    ],
 )
 def test_parameters_out_of_range(options):
     with pytest.raises(ConfigError):

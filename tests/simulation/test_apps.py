@@ -86,6 +86,7 @@ def test_an_app_that_cannot_be_had(name, text, backend, count):
     with pytest.raises(AppLoadError, match=text) as caught:
         count(name, backend)
     if name.startswith("broken"):
+        assert caught.value.context["file"].endswith("broken_app.py")
         told = "".join(traceback.format_exception(caught.value))
         assert 'raise LookupError("the data set is not here")' in told
 

@@ -7,8 +7,6 @@ import time
 
 import pytest
 
-from umbel.base import AppLoadError
-from umbel.simulation import processes
 from umbel.updates import Collect
 
 pytestmark = pytest.mark.slow
@@ -99,11 +97,3 @@ def test_a_round_in_one_process_stops_between_clients(fold, run_main, requests):
 def test_time_may_be_without_limit(learn, digest):
     expected = digest(learn(backend="inprocess"))
     assert digest(learn(timeout=math.inf, client_timeout_s=math.inf)) == expected
-
-
-def test_an_app_that_takes_too_long_to_import_is_told(tmp_path, monkeypatch, run_main):
-    (tmp_path / "waiting_app.py").write_text("import threading; threading.Event().wait()")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(processes, "_LOAD_S", 0.2)
-    with pytest.raises(AppLoadError, match=r"not imported after 0.2 s"):
-        run_main(lambda grid: None, client_app="waiting_app:app")

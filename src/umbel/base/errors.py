@@ -33,7 +33,7 @@ class UmbelError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.context = context
+        self.context = {name: value for name, value in context.items() if value is not None}
 
     def __str__(self) -> str:
         where = ", ".join(f"{name}: {value}" for name, value in self.context.items())

@@ -12,12 +12,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from operator import index
 from types import ModuleType
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
+from umbel.base.errors import ConfigError
+
 _SEED_BITS = 63
+
+
+def _is_seed(value: object) -> bool:
+    return isinstance(value, SupportsIndex) and 0 <= index(value) < 1 << _SEED_BITS
 
 
 class Seeds:
@@ -43,9 +50,9 @@ class Seeds:
     def __init__(self, seed: int | None = None) -> None:
         if seed is None:
             seed = random.getrandbits(_SEED_BITS)
-        if not 0 <= seed < 1 << _SEED_BITS:
-            raise ValueError(f"a seed lies in [0, 2**{_SEED_BITS}), got {seed}")
-        self.seed = seed
+        if not _is_seed(seed):
+            raise ConfigError(f"a seed is a whole number in [0, 2**{_SEED_BITS}), got {seed!r}")
+        self.seed = seed = index(seed)
         self._hash = hashlib.sha256(b"umbel-seed" + seed.to_bytes(8, "little"))
 
     def child(self, *names: str | int) -> Seeds:

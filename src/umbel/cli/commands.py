@@ -59,7 +59,7 @@ def new(
 @app.command()
 def run(
     app_dir: Annotated[
-        Path, typer.Argument(metavar="[APP]", help="The app's folder, with pyproject.toml.")
+        Path, typer.Argument(metavar="APP", help="The app's folder, with pyproject.toml.")
     ] = Path(),
     nodes: Annotated[int | None, typer.Option(min=1, help="Number of virtual clients.")] = None,
     backend: Annotated[

@@ -8,7 +8,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from umbel.base import PartitionError, Seeds
+from umbel.base import ConfigError, PartitionError, Seeds
 
 
 def checked_count(name: str, value: SupportsIndex, minimum: int = 1) -> int:
@@ -64,7 +64,7 @@ def stream(seed: int, scheme: str, purpose: str) -> np.random.Generator:
     """
     try:
         seeds = Seeds(operator.index(seed))
-    except (TypeError, ValueError):
+    except (TypeError, ConfigError):
         raise PartitionError(f"seed must be a whole number in [0, 2**63), got {seed!r}") from None
     return seeds.child("partition", scheme, purpose).numpy()
 

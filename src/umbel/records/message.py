@@ -136,6 +136,11 @@ class Message:
                     "a reply takes its address, type and group from the request",
                     hint="give reply_to alone",
                 )
+            if not isinstance(reply_to, Message):
+                raise RecordError(
+                    f"reply_to is a {type(reply_to).__name__}, not a Message",
+                    hint="give it the message that the handler was called with",
+                )
             self.metadata = _reply_metadata(reply_to.metadata, ttl)
         else:
             if dst_node_id is None or message_type is None or error is not None:

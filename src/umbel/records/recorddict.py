@@ -45,6 +45,11 @@ class RecordDict(CheckedMapping[Record]):
         if records is None:
             self._items = {}
             return
+        if type(records) is not dict and not isinstance(records, Mapping):
+            raise RecordError(
+                f"a RecordDict cannot be made from {type(records).__name__}",
+                hint='give it a dict from names to records: RecordDict({"arrays": record})',
+            )
         self._items = dict(records)
         for key, record in self._items.items():
             if type(record) not in _KINDS or type(key) is not str:

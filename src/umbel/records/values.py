@@ -30,6 +30,11 @@ class ValueRecord(CheckedMapping[V]):
     def _fill(self, values: Mapping[str, Any] | None, keep_input: bool) -> None:
         self._items = items = {}
         if values:
+            if type(values) is not dict and not isinstance(values, Mapping):
+                raise RecordError(
+                    f"a {type(self).__name__} cannot be made from {type(values).__name__}",
+                    hint="give it a dict from names to values",
+                )
             for key, value in values.items():
                 # A float under a string needs no check, and most metrics are that.
                 plain = type(value) is float and type(key) is str

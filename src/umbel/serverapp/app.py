@@ -31,14 +31,17 @@ class ServerApp:
         self._main: Main | None = None
         self._lifespan: Lifespan[Context] | None = None
 
-    def main(self) -> Callable[[MainT], MainT]:
+    def main(self, *arguments: object) -> Callable[[MainT], MainT]:
         """Register the function ``main(grid, context)``; a run returns what it returns.
 
         Raises
         ------
         UsageError
-            There is one already.
+            There is one already, or the decorator was written with arguments or without
+            parentheses.
         """
+        if arguments:
+            raise UsageError("@app.main takes no arguments", hint="write it as @app.main()")
 
         def register(function: MainT) -> MainT:
             if self._main is not None:

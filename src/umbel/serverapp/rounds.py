@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from umbel.base import SYSTEM_CLOCK, ConfigError, NotEnoughReplies, UsageError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -43,8 +43,15 @@ class RoundLoop:
         callbacks: Sequence[Callback],
     ) -> Result:
         """Run up to ``num_rounds`` rounds."""
-        if num_rounds < 0:
-            raise ConfigError(f"the number of rounds is not negative, got {num_rounds}")
+        if not _is_count(num_rounds):
+            raise ConfigError(f"num_rounds is a whole number, not negative, got {num_rounds!r}")
+        if not _is_timeout(self._timeout):
+            raise ConfigError(f"timeout is a number of seconds or None, got {self._timeout!r}")
+        functions: dict[str, Any] = {"evaluate_fn": self._evaluate_fn, "should_stop": should_stop}
+        functions |= {f"callbacks[{place}]": call for place, call in enumerate(callbacks)}
+        for name, function in functions.items():
+            if function is not None and not callable(function):
+                raise UsageError(f"{name} is a {type(function).__name__}, not a function")
         if not isinstance(initial_arrays, ArrayRecord):
             raise UsageError(
                 f"initial_arrays is a {type(initial_arrays).__name__}, not an ArrayRecord",
@@ -230,6 +237,14 @@ def checked(phase: Phase, outcome: object) -> Outcome:
             hint="return (ArrayRecord(...), metrics)",
         )
     return arrays, _metrics(metrics)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _is_timeout(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and value >= 0)
 
 
 def _metrics(value: object) -> MetricRecord | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from umbel.base import SYSTEM_CLOCK, ConfigError, Seeds, new_run_id
 from umbel.records import Error, MetricRecord
-from umbel.serverapp.runlog import RunLog, strict_json
+from umbel.serverapp.runlog import RunLog, naming, strict_json
 
 if TYPE_CHECKING:
     from umbel.serverapp.result import Result
@@ -92,7 +92,7 @@ class Run:
     Raises
     ------
     ConfigError
-        The folder holds a run already.
+        The folder holds a run already, or cannot be written.
 
     Examples
     --------
@@ -116,7 +116,14 @@ class Run:
     _failed_before: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.log = RunLog(self.folder / "log.jsonl" if self.folder else None)
+        try:
+            self.log = RunLog(self.folder / "log.jsonl" if self.folder else None)
+        except OSError as error:
+            raise ConfigError(
+                f"the folder of the run cannot be written: {error.strerror}",
+                hint="name another one with --runs-dir, or run_dir in Python",
+                run_dir=self.folder,
+            ) from error
         if self.log.count:
             self.log.close()
             raise ConfigError(
@@ -192,6 +199,7 @@ class Run:
             node_id=failure.node_id,
             kind=failure.kind,
             message=failure.message,
+            traceback=failure.traceback,
         )
 
     def record_metrics(self, phase: str, metrics: MetricRecord) -> None:
@@ -199,5 +207,6 @@ class Run:
         if self.folder is None:
             return
         line = {"round": self.server_round, "phase": phase, "metrics": dict(metrics)}
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.folder / "metrics.jsonl"
+        with naming(path), path.open("a", encoding="utf-8") as file:
             file.write(strict_json(line) + "\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -98,9 +99,10 @@ class RunLog:
         text = strict_json(fields).encode()
         digest = content_hash([text])
         line = b'%b%b%b"}\n' % (text[:-1], _BEFORE_HASH, digest.encode())
-        if self._file is not None:
-            self._file.write(line)
-            self._file.flush()
+        if self._file is not None and self._path is not None:
+            with naming(self._path):
+                self._file.write(line)
+                self._file.flush()
         else:
             self._lines.append(line)
         self.count, self._prev = self.count + 1, digest
@@ -173,6 +175,16 @@ def _parse(lines: Iterable[bytes], file: Path | str) -> Iterator[tuple[LogEntry,
             )
         yield entry, len(line)
         prev = entry.hash
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the operating system say which file it is about; a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
 
 
 def strict_json(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 from umbel.base import ROUND_TIMEOUT_S, ConfigError, Seeds
 from umbel.serverapp.grid import Grid
@@ -49,8 +50,13 @@ class FractionSampler:
     wait_s: float = ROUND_TIMEOUT_S
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fraction <= 1:
-            raise ConfigError(f"a fraction of nodes lies in [0, 1], got {self.fraction}")
+        if not _is_fraction(self.fraction):
+            raise ConfigError(f"a fraction of nodes lies in [0, 1], got {self.fraction!r}")
+        if not all(map(_is_whole, (self.min_nodes, self.min_available))):
+            raise ConfigError(
+                f"numbers of nodes are whole, got min_nodes={self.min_nodes!r}, "
+                f"min_available={self.min_available!r}"
+            )
         if self.min_nodes < 0 or self.min_available < 0:
             raise ConfigError(
                 f"numbers of nodes are not negative, got min_nodes={self.min_nodes}, "
@@ -74,3 +80,11 @@ class FractionSampler:
             return nodes
         chosen = seeds.numpy().choice(len(nodes), size, replace=False)
         return sorted(nodes[int(i)] for i in chosen)
+
+
+def _is_fraction(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, SupportsIndex)

@@ -188,7 +188,8 @@ class Strategy(ABC):
         from umbel.serverapp.rounds import RoundLoop
 
         loop = RoundLoop(self, grid, timeout, train_config, evaluate_config, evaluate_fn)
-        return loop.run(initial_arrays, num_rounds, should_stop, tuple(callbacks))
+        calls = (callbacks,) if callable(callbacks) else tuple(callbacks)
+        return loop.run(initial_arrays, num_rounds, should_stop, calls)
 
     def _fold(self, aggregator: Aggregator[Any], replies: Iterable[Message]) -> Any:
         """Return the outcome over the replies, or ``None`` if too few of them can be used."""

@@ -69,8 +69,8 @@ class Template:
             raise self._not_loaded() from None
         self.channel.sock.settimeout(None)
         if answer[0] == "failed":
-            _, message, hint, trace = answer
-            error = AppLoadError(message, hint=hint)
+            _, message, hint, where, trace = answer
+            error = AppLoadError(message, hint=hint, **where)
             error.add_note(f"In the process that loads the client app:\n{trace}")
             raise error
         self._ready = True
@@ -78,17 +78,12 @@ class Template:
     def _not_loaded(self) -> AppLoadError:
         try:
             code = self.process.wait(_GOODBYE_S)
+            text = f"the process that imports the client app ended: {exit_text(code)[1]}"
+            hint = "see what it printed above"
         except subprocess.TimeoutExpired:
-            return AppLoadError(
-                f"the client app was not imported within {_LOAD_S:g} s",
-                hint="let the module only define the app, and load data where it is first used",
-                app=self._spec.reference,
-            )
-        return AppLoadError(
-            f"the process that imports the client app ended: {exit_text(code)[1]}",
-            hint="see what it printed above",
-            app=self._spec.reference,
-        )
+            text = f"the client app was not imported within {_LOAD_S:g} s"
+            hint = "let the module only define the app, and load data where it is first used"
+        return AppLoadError(text, hint=hint, app=self._spec.reference)
 
     def start_worker(self, fds: list[int]) -> int:
         """Return the pid of a new worker that owns these descriptors."""

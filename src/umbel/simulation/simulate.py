@@ -107,7 +107,7 @@ def run_simulation(
         raise ConfigError(f"a simulation has at least one node, got {num_supernodes!r}")
     resources = Resources.parse(backend_config)
     seeds = Seeds(seed)
-    config = _checked(run_config or {})
+    config = _checked({} if run_config is None else run_config)
     run = Run(
         run_id or new_run_id(SYSTEM_CLOCK.now()),
         seeds,
@@ -152,6 +152,8 @@ def _is_count(value: object) -> bool:
 
 def _checked(run_config: Mapping[Any, Any]) -> UserConfig:
     """Return the settings as plain values, which are the same in every process and in the log."""
+    if not isinstance(run_config, Mapping):
+        raise ConfigError(f"run_config is a table of settings, got {run_config!r}")
     checked: UserConfig = {}
     for key, value in run_config.items():
         plain = value.item() if isinstance(value, np.generic) else value

@@ -54,9 +54,13 @@ def main(fd: int) -> int:
     except BaseException as error:
         hint = error.hint if isinstance(error, UmbelError) else None
         message = error.message if isinstance(error, UmbelError) else repr(error)
+        places = error.context if isinstance(error, UmbelError) else {}
+        where = {name: str(place) for name, place in places.items()}
         cause = error.__cause__ or error
         with contextlib.suppress(Closed):  # the server app failed first, and nobody listens
-            channel.send(("failed", message, hint, "".join(traceback.format_exception(cause))))
+            channel.send(
+                ("failed", message, hint, where, "".join(traceback.format_exception(cause)))
+            )
         return 1
     gc.collect()
     gc.freeze()  # so that counting references does not copy the shared pages

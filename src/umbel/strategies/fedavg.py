@@ -140,6 +140,14 @@ class FedAvg(Strategy):
             raise ConfigError("min_completion and max_repeats are not negative")
         if on_shortfall not in ("end", "repeat", "skip"):
             raise ConfigError(f"on_shortfall is 'end', 'repeat' or 'skip', got {on_shortfall!r}")
+        for name, sampler in (("train", train_sampler), ("evaluate", evaluate_sampler)):
+            if sampler is not None and not callable(sampler):
+                raise ConfigError(f"{name}_sampler is not a function of (grid, seeds): {sampler!r}")
+        if server_optimizer is not None and not isinstance(server_optimizer, Transform):
+            raise ConfigError(
+                f"server_optimizer is a {type(server_optimizer).__name__}, not a Transform",
+                hint="take one of umbel.updates, for instance momentum(0.9)",
+            )
         self.fraction_train = fraction_train
         self.fraction_evaluate = fraction_evaluate
         self.min_train_nodes = min_train_nodes
