@@ -13,9 +13,11 @@ from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 _SEED_BITS = 63
 
@@ -86,6 +88,22 @@ class Seeds:
         _LATECOMERS.number = number
         if _LATECOMERS not in sys.meta_path:
             sys.meta_path.insert(0, _LATECOMERS)
+
+
+def global_sample(population: Sequence[T], count: int) -> list[T]:
+    """Return ``count`` members drawn with the module ``random``, which ``random.seed`` repeats.
+
+    For programs that steer chance by ``random.seed``; everything else draws from its ``Seeds``.
+
+    Examples
+    --------
+    >>> random.seed(3)
+    >>> first = global_sample(range(100), 2)
+    >>> random.seed(3)
+    >>> first == global_sample(range(100), 2)
+    True
+    """
+    return random.sample(population, count)
 
 
 def _seed_torch(torch: Any, number: int) -> None:

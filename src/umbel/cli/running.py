@@ -92,6 +92,7 @@ def _simulate(
             run_id=run_id,
             app_dir=project.root,
             observers=[observe],
+            setup="umbel.flwr:install" if "flwr" in project.tools else None,
         )
 
 
