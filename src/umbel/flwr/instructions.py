@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Any
 
 from umbel.base import RecordError
-from umbel.flwr.parameters import NUMPY, NDArray, NDArrays, Parameters, record_to_parameters
+from umbel.flwr.parameters import NUMPY, NDArray, Parameters, record_to_parameters
 from umbel.records import ConfigRecord, MetricRecord, RecordDict
 
 Scalar = bool | bytes | float | int | str
@@ -22,8 +22,6 @@ Metrics = dict[str, Scalar]
 MetricsAggregationFn = Callable[[list[tuple[int, Metrics]]], Metrics]
 NDArrayInt = NDArray
 NDArrayFloat = NDArray
-
-__all__ = ["NDArray", "NDArrays"]
 
 
 class Code(IntEnum):
@@ -167,6 +165,7 @@ def unpack(content: RecordDict, kind: type[Any]) -> Any:
     """
     name = kind.__name__.lower()
     fields: dict[str, Any] = {}
+    record: Any
     for key in kind.__dataclass_fields__:
         record = content.get(f"{name}.{key}")
         if record is None:

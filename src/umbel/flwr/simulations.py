@@ -51,7 +51,8 @@ def run_simulation(
     if enable_tf_gpu_growth:
         _let_tensorflow_grow()
     given = dict(backend_config or {})
-    config = {key: given[key] for key in ("client_resources", "init_args") if key in given}
+    known = {"client_resources", "init_args"}
+    config = {key: value for key, value in given.items() if key in known}
     return simulation.run_simulation(
         server_app,
         client_app,
