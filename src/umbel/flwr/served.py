@@ -45,6 +45,9 @@ class ServedModule(ModuleType):
         setattr(self, name, value)
         return value
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, (self.__name__,)
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._references})
 
@@ -88,6 +91,9 @@ class _Finder(MetaPathFinder):
 
 class _Root(ModuleType):
     """The module ``flwr`` itself."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return importlib.import_module, (self.__name__,)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
