@@ -34,15 +34,18 @@ def run(command: list[str], case: tuple[str, ...], out: Path) -> tuple[list, flo
     environment = os.environ | {"PYTHONPATH": str(HERE.parent / "src")}
     begin = time.perf_counter()
     api, name, *options = case
-    done = subprocess.run(
-        [*command, str(HERE / "cases" / "parity_app.py"), api, name, str(out), *options],
-        env=environment if "umbel.flwr" in command else None,
-        capture_output=True,
-        text=True,
-    )
-    seconds = time.perf_counter() - begin
-    if done.returncode or not out.exists():
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}{done.stderr[-3000:]}")
+    # A file, not a pipe: what Ray leaves running would keep a pipe open.
+    with out.with_suffix(".log").open("w+") as log:
+        done = subprocess.run(
+            [*command, str(HERE / "cases" / "parity_app.py"), api, name, str(out), *options],
+            env=environment if "umbel.flwr" in command else None,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        seconds = time.perf_counter() - begin
+        log.seek(0)
+        if done.returncode or not out.exists():
+            raise SystemExit(f"{' '.join(command)} failed:\n{log.read()[-4000:]}")
     with np.load(out) as found:
         arrays = [found[key] for key in sorted(found) if key.startswith("arr_")]
         return arrays, float(found["seconds"]), seconds
