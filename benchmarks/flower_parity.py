@@ -57,9 +57,7 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=len(CASES), help="only the first so many")
     flower = parser.parse_args().flower
     worst = 0.0
-    print(
-        "| API | strategy | Umbel: rounds, all | Flower: rounds, all | largest relative difference |"
-    )
+    print("| API | strategy | Umbel: rounds, all | Flower: rounds, all | relative difference |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(CASES[: parser.parse_args().cases]):
