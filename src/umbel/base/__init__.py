@@ -32,7 +32,7 @@ from umbel.base.limits import (
 from umbel.base.loading import load_object
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
-from umbel.base.seeds import Seeds, preserved_globals
+from umbel.base.seeds import Seeds, global_sample, preserved_globals
 
 __all__ = [
     "HEADER_MAX_BYTES",
@@ -73,6 +73,7 @@ __all__ = [
     "entered",
     "environment",
     "for_each",
+    "global_sample",
     "limit_parallel",
     "load_object",
     "new_id",

@@ -60,6 +60,8 @@ class AppProject:
     config : dict of str to Setting
         The run configuration; the keys of nested tables are joined with dots.
     simulation : SimulationDefaults
+    tools : tuple of str
+        Which tables declare it: ``"flwr"``, ``"umbel"`` or both.
     """
 
     name: str
@@ -68,6 +70,7 @@ class AppProject:
     components: dict[str, str]
     config: dict[str, Setting]
     simulation: SimulationDefaults = field(default_factory=SimulationDefaults)
+    tools: tuple[str, ...] = ("umbel",)
 
     @classmethod
     def read(cls, root: str | Path) -> AppProject:
@@ -90,9 +93,12 @@ class AppProject:
             raise ConfigError("[project] has no name", hint='add name = "my-app"', file=file)
         components: dict[str, str] = {}
         config: dict[str, Setting] = {}
+        tools = []
         for tool in ("flwr", "umbel"):
             app = _table(document, f"tool.{tool}.app", file)
             where = f"[tool.{tool}.app.config]"
+            if app:
+                tools.append(tool)
             if tool == "umbel":
                 _refuse_unknown(app, ("components", "config"), "[tool.umbel.app]", file)
             named = _table(document, f"tool.{tool}.app.components", file)
@@ -115,6 +121,7 @@ class AppProject:
             components=components,
             config=config,
             simulation=_read_simulation(_table(document, "tool.umbel.simulation", file), file),
+            tools=tuple(tools),
         )
 
     @property

@@ -14,11 +14,13 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from operator import index
 from types import ModuleType
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 
 from umbel.base.errors import ConfigError
+
+T = TypeVar("T")
 
 _SEED_BITS = 63
 
@@ -93,6 +95,22 @@ class Seeds:
         _LATECOMERS.number = number
         if _LATECOMERS not in sys.meta_path:
             sys.meta_path.insert(0, _LATECOMERS)
+
+
+def global_sample(population: Sequence[T], count: int) -> list[T]:
+    """Return ``count`` members drawn with the module ``random``, which ``random.seed`` repeats.
+
+    For programs that steer chance by ``random.seed``; everything else draws from its ``Seeds``.
+
+    Examples
+    --------
+    >>> random.seed(3)
+    >>> first = global_sample(range(100), 2)
+    >>> random.seed(3)
+    >>> first == global_sample(range(100), 2)
+    True
+    """
+    return random.sample(population, count)
 
 
 def _seed_torch(torch: Any, number: int) -> None:

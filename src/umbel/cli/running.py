@@ -93,6 +93,7 @@ def _simulate(
             app_name=project.name,
             app_dir=project.root,
             observers=[observe],
+            setup="umbel.flwr:install" if "flwr" in project.tools else None,
         )
 
 

@@ -29,6 +29,7 @@ from umbel.simulation.executor import Executor
 from umbel.simulation.inprocess import InProcessExecutor
 from umbel.simulation.resources import Resources
 from umbel.simulation.tasks import AppSpec
+from umbel.simulation.worker import set_up
 
 BACKENDS = ("inprocess", "processes", "ray")
 
@@ -47,6 +48,7 @@ def run_simulation(
     app_name: str | None = None,
     app_dir: Path | str | None = None,
     observers: Sequence[Observer] = (),
+    setup: str | None = None,
 ) -> Any:
     """Run a federation on this machine and return what the server app's ``main`` returned.
 
@@ -79,6 +81,9 @@ def run_simulation(
         Where apps that are given by name lie.
     observers : sequence of callables
         Called with every :class:`umbel.serverapp.RunEvent`.
+    setup : str, optional
+        ``"package.module:function"``, called without arguments in this process and in every worker
+        before an app is loaded.
 
     Raises
     ------
@@ -117,7 +122,7 @@ def run_simulation(
     )
     begin = SYSTEM_CLOCK.monotonic()
     with closing(run):
-        spec = _app_spec(client_app, app_dir, run, num_supernodes, resources)
+        spec = _app_spec(client_app, app_dir, run, num_supernodes, resources, setup)
         executor = _executor(backend_name, spec, client_app, resources, num_supernodes)
         try:
             with closing(executor), preserved_globals() if seed is not None else nullcontext():
@@ -131,6 +136,7 @@ def run_simulation(
                     workers=executor.workers,
                     run_config=config,
                 )
+                set_up(setup)
                 value = _serve(server_app, app_dir, executor, run, num_supernodes, resources, seed)
             rounds, sha256 = _conclude(run, value)
         except BaseException as error:
@@ -207,6 +213,7 @@ def _app_spec(
     run: Run,
     num_nodes: int,
     resources: Resources,
+    setup: str | None,
 ) -> AppSpec:
     return AppSpec(
         reference=client_app if isinstance(client_app, str) else None,
@@ -217,6 +224,7 @@ def _app_spec(
         num_nodes=num_nodes,
         run_config=dict(run.run_config),
         threads=resources.threads,
+        setup=setup,
     )
 
 

@@ -29,6 +29,7 @@ class AppSpec(NamedTuple):
     num_nodes: int
     run_config: dict[str, Any]
     threads: int
+    setup: str | None = None
 
 
 class Task(NamedTuple):

@@ -61,11 +61,22 @@ def load_app(spec: AppSpec) -> ClientApp:
     AppLoadError
         It cannot be found, or is no ``ClientApp``.
     """
+    set_up(spec.setup)
     if spec.pickled is not None:
         app = cloudpickle.loads(spec.pickled)
     else:
         app = load_object(str(spec.reference), Path(spec.app_dir) if spec.app_dir else None)
     return checked_app(app, spec)
+
+
+def set_up(reference: str | None) -> None:
+    """Call the function, if one is named, that prepares this process for the app."""
+    if reference is None:
+        return
+    prepare = load_object(reference)
+    if not callable(prepare):
+        raise AppLoadError("the setup of an app is a function without arguments", app=reference)
+    prepare()
 
 
 def checked_app(app: object, spec: AppSpec) -> ClientApp:

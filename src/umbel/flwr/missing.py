@@ -1,0 +1,64 @@
+"""What Flower has and Umbel has not, and what to do about it: the one table of it."""
+
+from __future__ import annotations
+
+from umbel.base import UsageError
+
+
+class NotInUmbel(UsageError, ImportError):
+    """An app asks for something of Flower's that Umbel does not have."""
+
+    code = "U106"
+
+
+_DP = "differential privacy comes with a later release; leave the wrapper off until then"
+_SECAGG = "secure aggregation comes with a later release; leave the workflow or mod off until then"
+_DEPLOYMENT = (
+    "it comes with deployment; until then simulate the app: `umbel run APP`, or start_simulation"
+)
+_TREES = (
+    "it comes with the XGBoost strategies; until then aggregate trees in a strategy of your own"
+)
+
+LATER = {
+    "DPFedAvgAdaptive": _DP,
+    "DPFedAvgFixed": _DP,
+    "DPFedAvgNumPyClient": _DP,
+    "DifferentialPrivacyClientSideAdaptiveClipping": _DP,
+    "DifferentialPrivacyClientSideFixedClipping": _DP,
+    "DifferentialPrivacyServerSideAdaptiveClipping": _DP,
+    "DifferentialPrivacyServerSideFixedClipping": _DP,
+    "FedAvgAndroid": "subclass FedAvg and turn the clients' bytes into arrays in aggregate_fit",
+    "FedXgbBagging": _TREES,
+    "FedXgbCyclic": _TREES,
+    "FedXgbNnAvg": _TREES,
+    "GaussianPrivacyEvent": _DP,
+    "LocalDpMod": _DP,
+    "PrivacyAccountant": _DP,
+    "PrivacyBudgetExhausted": _DP,
+    "PrivacyConfig": _DP,
+    "PrivacySpent": _DP,
+    "RdpAccountant": _DP,
+    "SecAggPlusWorkflow": _SECAGG,
+    "SecAggWorkflow": _SECAGG,
+    "adaptiveclipping_mod": _DP,
+    "fixedclipping_mod": f"{_DP}; umbel.clientapp.clipping_mod(max_norm) clips on the client today",
+    "secagg_mod": _SECAGG,
+    "secaggplus_mod": _SECAGG,
+    "start_client": _DEPLOYMENT,
+    "start_numpy_client": _DEPLOYMENT,
+    "start_server": _DEPLOYMENT,
+}
+"""Names that are still to come, and what to do until then."""
+
+_STRATEGY = "the strategy comes with a later release; subclass FedAvg and aggregate yourself"
+_UNKNOWN = "write it without this name; docs/coming-from-flower.md lists what is there"
+
+
+def not_in_umbel(name: str, where: str, *, is_strategy: bool = False) -> NotInUmbel:
+    """Return the error for a name that an app asks for in a module of Flower's."""
+    if name in LATER:
+        return NotInUmbel(f"Umbel has no {where}.{name} yet", hint=LATER[name])
+    if is_strategy:
+        return NotInUmbel(f"Umbel has no strategy {name} yet ({where}.{name})", hint=_STRATEGY)
+    return NotInUmbel(f"Umbel has no {where}.{name}", hint=_UNKNOWN)
