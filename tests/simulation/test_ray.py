@@ -117,7 +117,9 @@ def simulate(
         "client_of_ray:app",
         nodes,
         backend,
-        {"workers": workers, "client_timeout_s": timeout_s, **(config or {})},
+        {"workers": workers, "client_timeout_s": timeout_s, **(config or {})}
+        if backend != "inprocess"
+        else None,
         seed=7,
         run_config=run_config,
         app_dir=app_dir,

@@ -40,5 +40,5 @@ def main(grid, context):
 
 
 if __name__ == "__main__":
-    result = run_simulation(server, client, 4, sys.argv[1], {"workers": 2})
+    result = run_simulation(server, client, 4, sys.argv[1])
     print("model", result.arrays.views()["w"].tolist())
