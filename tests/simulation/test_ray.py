@@ -346,3 +346,21 @@ def test_machines_that_share_nothing_but_the_cluster(tmp_path: Path) -> None:
         timeout=100,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_cluster_that_died_is_not_waited_for(tmp_path: Path) -> None:
+    """Ray finds the address of the last cluster in a file, whether that still runs or not."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    note = Path("/tmp/ray/ray_current_cluster")
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text("127.0.0.1:1")
+    try:
+        with subprocess.Popen(
+            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"2\n"
+            process.send_signal(signal.SIGINT)
+    finally:
+        note.unlink(missing_ok=True)

@@ -90,9 +90,11 @@ def connect(ray: Any, resources: Resources) -> None:
     if "RAY_USAGE_STATS_ENABLED" not in own:
         set_environment({"RAY_USAGE_STATS_ENABLED": "0"})  # what runs here is nobody's business
     arguments: dict[str, Any] = {"include_dashboard": False, "configure_logging": False}
-    joins = "address" in resources.init_args or "RAY_ADDRESS" in own
-    if resources.total_gpus is not None and not joins:
-        arguments["num_gpus"] = resources.total_gpus
+    if "address" not in resources.init_args and "RAY_ADDRESS" not in own:
+        # Without it Ray looks for a cluster on this machine, and waits for ever for one that died.
+        arguments["address"] = "local"
+        if resources.total_gpus is not None:
+            arguments["num_gpus"] = resources.total_gpus
     ray.init(**{**arguments, **resources.init_args})
 
 
