@@ -79,7 +79,7 @@ class Collecting(FedAvg):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, configure_logging=False)
+    ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, configure_logging=False)
     yield
     ray.shutdown()
 
