@@ -27,19 +27,15 @@ class Publisher:
 
     def add(self, job: int, contents: Iterable[RecordDict]) -> list[int]:
         """Return the number of each content, publishing what was not published yet."""
-        by_content: dict[int, int] = {}
         by_arrays: dict[int, int] = {}
         by_parts: dict[tuple[object, ...], int] = {}
         numbers = []
         for content in contents:
-            number = by_content.get(id(content))
+            # Many contents are the same records, each time in a dictionary of their own.
+            parts = tuple((name, id(record)) for name, record in content.items())
+            number = by_parts.get(parts)
             if number is None:
-                # Many contents are the same records in a dictionary of their own.
-                parts = tuple((name, id(record)) for name, record in content.items())
-                number = by_parts.get(parts)
-                if number is None:
-                    number = by_parts[parts] = self._publish(job, content, by_arrays)
-                by_content[id(content)] = number
+                number = by_parts[parts] = self._publish(job, content, by_arrays)
             numbers.append(number)
         return numbers
 

@@ -17,7 +17,6 @@ from umbel.base import (
     SERVER_NODE_ID,
     SYSTEM_CLOCK,
     AppLoadError,
-    RejectedReply,
     Seeds,
     UmbelError,
     load_object,
@@ -45,7 +44,7 @@ from umbel.simulation.tasks import (
     Task,
     pack_fault,
 )
-from umbel.updates import Aggregator, PartialSums
+from umbel.updates import Aggregator, PartialSums, add_member
 
 COMMIT_S = 1.0
 """A worker hands over its partial sums at least this often, so that its death costs little."""
@@ -216,13 +215,9 @@ class Worker:
         sums, aggregator = self._sums, self._aggregator
         if sums is None or aggregator is None:
             return
-        start, acc = sums.take_before(task.position)
-        if content is not None:
-            try:
-                acc = aggregator.add(aggregator.zero() if acc is None else acc, content)
-            except RejectedReply as error:
-                report.errors.append((task.position, _fields(error, with_traceback=False)))
-        sums.put((start, task.position + 1), acc)
+        rejection = add_member(sums, aggregator, task.position, content)
+        if rejection is not None:
+            report.errors.append((task.position, _fields(rejection, with_traceback=False)))
 
     def _message(self, task: Task) -> Message:
         metadata = Metadata(

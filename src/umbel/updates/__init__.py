@@ -6,7 +6,7 @@ from umbel.updates.arraysum import ArraySum, all_finite
 from umbel.updates.collect import Both, Collect
 from umbel.updates.compressor import QSGD, Cast, Compressor, Parts, RandomK, Sign, TopK, narrowed
 from umbel.updates.expansion import OfUpdates, expanded, part_name
-from umbel.updates.fold import fold
+from umbel.updates.fold import add_member, fold
 from umbel.updates.kept import MEMORY_LIMIT_BYTES, KeepReplies, check_memory_limit
 from umbel.updates.mapped import Mapped, UniformMean
 from umbel.updates.mean import Mean, WeightedMean, WeightedSum
@@ -92,6 +92,7 @@ __all__ = [
     "Vectors",
     "WeightedMean",
     "WeightedSum",
+    "add_member",
     "all_finite",
     "cast_back",
     "chain",

@@ -13,6 +13,28 @@ from umbel.updates.tree import PartialSums
 Acc = TypeVar("Acc")
 
 
+def add_member(
+    sums: PartialSums[Acc],
+    aggregator: Aggregator[Acc],
+    position: int,
+    content: RecordDict | None,
+) -> RejectedReply | None:
+    """Add what a member replied to the sum of those before it; return why not, if it is rejected.
+
+    A member that is rejected, or failed and replied ``None``, adds nothing.
+    """
+    rejection = None
+    start, acc = sums.take_before(position)
+    if content is not None:
+        try:
+            acc = aggregator.add(aggregator.zero() if acc is None else acc, content)
+        except RejectedReply as error:
+            # Without its frames, which would keep the reply's arrays in memory.
+            rejection = error.with_traceback(None)
+    sums.put((start, position + 1), acc)
+    return rejection
+
+
 def fold(
     aggregator: Aggregator[Acc],
     contents: Iterable[RecordDict | None],
@@ -60,15 +82,11 @@ def fold(
     for position, content in enumerate(contents):
         if position == cohort:
             break
-        start, acc = sums.take_before(position)
-        if content is not None:
-            try:
-                acc = aggregator.add(aggregator.zero() if acc is None else acc, content)
-            except RejectedReply as error:
-                if on_reject is None:
-                    raise
-                on_reject(position, error)
-        sums.put((start, position + 1), acc)
+        rejection = add_member(sums, aggregator, position, content)
+        if rejection is not None:
+            if on_reject is None:
+                raise rejection
+            on_reject(position, rejection)
     if position + 1 != cohort:
         raise UsageError(f"there are {position + 1} contents for a cohort of {cohort}")
     return sums.total()
