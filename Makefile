@@ -8,12 +8,12 @@ BIN       := $(TEST_VENV)/bin
 # takes the build that this machine's index offers and the extra finds it in place.
 TORCH      := torch==2.13.0
 # Every extra that a test uses: no test needs TensorFlow (Keras runs on JAX) or dp-accounting.
-TEST_EXTRAS := torch,jax,sklearn,ray,plot,dev
+TEST_EXTRAS := torch,jax,sklearn,ray,deploy,plot,dev
 
 PIP_FLAGS := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check static bench clean
+.PHONY: help demo test check static bench wire clean
 
 help: ## Say what each target does
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## (.*)/\1\t\2/' | expand -t 10
@@ -42,8 +42,17 @@ static: $(TEST_VENV)/.installed
 bench: $(TEST_VENV)/.installed ## Measure the simulation against a bare loop
 	$(BIN)/python benchmarks/simulation.py
 
+# The compiler's release decides which releases of protobuf can load what it writes: this one and
+# the next.
+wire: ## Generate src/umbel/deployment/wire anew from proto/
+	@$(PYTHON) -m venv .venv-wire
+	@.venv-wire/bin/python -m pip install $(PIP_FLAGS) grpcio-tools==1.72.1 mypy-protobuf==3.6.0
+	@PATH=.venv-wire/bin:$$PATH .venv-wire/bin/python -m grpc_tools.protoc \
+		-Iumbel/deployment/wire=proto/umbel/v1 --python_out=src --mypy_out=src \
+		--grpc_python_out=src --mypy_grpc_out=src umbel/deployment/wire/umbel.proto
+
 clean: ## Remove environments, caches and build products; runs/ stays
-	rm -rf $(DEMO_VENV) $(TEST_VENV) build dist .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf $(DEMO_VENV) $(TEST_VENV) .venv-wire build dist .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -1,0 +1,1 @@
+"""Deployment: server and nodes on machines of their own, over gRPC and TLS."""

@@ -1,0 +1,1 @@
+"""Code generated from ``proto/umbel/v1`` by ``make wire``."""
