@@ -420,16 +420,22 @@ class Task(google.protobuf.message.Message):
     CREATED_AT_FIELD_NUMBER: builtins.int
     TTL_S_FIELD_NUMBER: builtins.int
     BODY_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
     message_id: builtins.str
     message_type: builtins.str
     group_id: builtins.str
     created_at: builtins.float
     """seconds since the Unix epoch"""
     ttl_s: builtins.float
+    records: builtins.bytes
     @property
     def run(self) -> global___RunInfo: ...
     @property
-    def body(self) -> global___Object: ...
+    def body(self) -> global___Object:
+        """The content of the message is the records of both: `body` holds the arrays, which many messages
+        share; `records` is a small safetensors file with the others. Either may be missing.
+        """
+
     def __init__(
         self,
         *,
@@ -440,9 +446,10 @@ class Task(google.protobuf.message.Message):
         created_at: builtins.float = ...,
         ttl_s: builtins.float = ...,
         body: global___Object | None = ...,
+        records: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["body", b"body", "run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "created_at", b"created_at", "group_id", b"group_id", "message_id", b"message_id", "message_type", b"message_type", "run", b"run", "ttl_s", b"ttl_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["body", b"body", "created_at", b"created_at", "group_id", b"group_id", "message_id", b"message_id", "message_type", b"message_type", "records", b"records", "run", b"run", "ttl_s", b"ttl_s"]) -> None: ...
 
 global___Task = Task
 
@@ -468,9 +475,14 @@ class Reply(google.protobuf.message.Message):
     MESSAGE_ID_FIELD_NUMBER: builtins.int
     BODY_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
+    CONTENT_FIELD_NUMBER: builtins.int
     message_id: builtins.str
+    content: builtins.bytes
+    """the body itself, when it has at most 64 KiB"""
     @property
-    def body(self) -> global___Object: ...
+    def body(self) -> global___Object:
+        """pushed before"""
+
     @property
     def failure(self) -> global___Failure: ...
     def __init__(
@@ -479,10 +491,11 @@ class Reply(google.protobuf.message.Message):
         message_id: builtins.str = ...,
         body: global___Object | None = ...,
         failure: global___Failure | None = ...,
+        content: builtins.bytes = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["body", b"body", "failure", b"failure", "outcome", b"outcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "failure", b"failure", "message_id", b"message_id", "outcome", b"outcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["body", "failure"] | None: ...
+    def HasField(self, field_name: typing.Literal["body", b"body", "content", b"content", "failure", b"failure", "outcome", b"outcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["body", b"body", "content", b"content", "failure", b"failure", "message_id", b"message_id", "outcome", b"outcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["body", "failure", "content"] | None: ...
 
 global___Reply = Reply
 
@@ -997,12 +1010,14 @@ class OutgoingMessage(google.protobuf.message.Message):
     CREATED_AT_FIELD_NUMBER: builtins.int
     TTL_S_FIELD_NUMBER: builtins.int
     BODY_FIELD_NUMBER: builtins.int
+    RECORDS_FIELD_NUMBER: builtins.int
     message_id: builtins.str
     node_id: builtins.int
     message_type: builtins.str
     group_id: builtins.str
     created_at: builtins.float
     ttl_s: builtins.float
+    records: builtins.bytes
     @property
     def body(self) -> global___Object:
         """lies in objects_dir already"""
@@ -1017,9 +1032,10 @@ class OutgoingMessage(google.protobuf.message.Message):
         created_at: builtins.float = ...,
         ttl_s: builtins.float = ...,
         body: global___Object | None = ...,
+        records: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["body", b"body"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "created_at", b"created_at", "group_id", b"group_id", "message_id", b"message_id", "message_type", b"message_type", "node_id", b"node_id", "ttl_s", b"ttl_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["body", b"body", "created_at", b"created_at", "group_id", b"group_id", "message_id", b"message_id", "message_type", b"message_type", "node_id", b"node_id", "records", b"records", "ttl_s", b"ttl_s"]) -> None: ...
 
 global___OutgoingMessage = OutgoingMessage
 
