@@ -117,18 +117,17 @@ class Run:
 
     def __post_init__(self) -> None:
         try:
-            self.log = RunLog(self.folder / "log.jsonl" if self.folder else None)
+            self.log = RunLog(self.folder / "log.jsonl" if self.folder else None, new=True)
+        except FileExistsError as error:
+            raise ConfigError(
+                "the folder holds a run already", hint="choose another one", run_dir=self.folder
+            ) from error
         except OSError as error:
             raise ConfigError(
                 f"the folder of the run cannot be written: {error.strerror}",
                 hint="name another one with --runs-dir, or run_dir in Python",
                 run_dir=self.folder,
             ) from error
-        if self.log.count:
-            self.log.close()
-            raise ConfigError(
-                "the folder holds a run already", hint="choose another one", run_dir=self.folder
-            )
 
     def close(self) -> None:
         """Close the log."""
