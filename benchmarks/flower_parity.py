@@ -163,13 +163,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--flower", required=True, help="a Python that has flwr[simulation]")
     parser.add_argument("--only", help="one strategy, such as FedAvg")
+    parser.add_argument("--api", help="one API: message, older or start_simulation")
     arguments = parser.parse_args()
     print(HEAD, flush=True)
     kept = True
     with tempfile.TemporaryDirectory() as name:
         write_digits(Path(name, "digits.npz"))
         for case in CASES:
-            if arguments.only in (None, case.strategy):
+            if arguments.only in (None, case.strategy) and arguments.api in (None, case.api):
                 kept &= compare(arguments.flower, case, Path(name))
     return int(not kept)
 

@@ -47,14 +47,15 @@ def train(arrays, partition, data, mu):
     for start in range(0, len(order), BATCH):
         own = order[start : start + BATCH]
         x, y = images[own], labels[own]
-        hidden = np.maximum(x @ w1 + b1, 0)
+        # Smooth on purpose: at a kink, the last bit of a weight could turn a gradient on or off.
+        hidden = np.tanh(x @ w1 + b1)
         scores = hidden @ w2 + b2
         scores = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores /= scores.sum(axis=1, keepdims=True)
         loss = float(-np.log(scores[np.arange(len(y)), y] + np.float32(1e-9)).mean())
         scores[np.arange(len(y)), y] -= 1
         scores /= np.float32(len(y))
-        back = (scores @ w2.T) * (hidden > 0)
+        back = (scores @ w2.T) * (1 - hidden * hidden)
         steps = [x.T @ back, back.sum(axis=0), hidden.T @ scores, scores.sum(axis=0)]
         for weight, step, origin in zip((w1, b1, w2, b2), steps, sent, strict=True):
             weight -= RATE * (step + mu * (weight - origin))
@@ -77,8 +78,9 @@ def message_apps(case, out):
 
     @server.main()
     def main(grid, context):
-        # All nodes: Flower would begin with those that have been registered by then.
-        options = {"fraction_evaluate": 0.0, "min_available_nodes": NODES} | case["options"]
+        # Flower starts the server before it has registered all nodes, and a fraction of 1 is then
+        # one of those that happen to be there.
+        options = {"fraction_evaluate": 0.0, "min_train_nodes": NODES} | case["options"]
         strategy = getattr(new, case["strategy"])(**options)
         begin = time.perf_counter()
         result = strategy.start(grid, ArrayRecord(model(case["dtype"])), num_rounds=ROUNDS)
@@ -113,7 +115,11 @@ def older_strategy(case, out):
             return parameters, metrics
 
     initial = ndarrays_to_parameters(model(case["dtype"]))
-    options = {"fraction_evaluate": 0.0, "min_available_clients": NODES} | case["options"]
+    options = {
+        "fraction_evaluate": 0.0,
+        "min_fit_clients": NODES,
+        "min_available_clients": NODES,
+    } | case["options"]
     return Kept(initial_parameters=initial, **options)
 
 
