@@ -119,6 +119,16 @@ class PartialSums(Generic[Acc]):
         before = (start, position)
         return (start, self._held.pop(before)) if before in self._held else (position, None)
 
+    def has_room(self, position: int, sums_max: int) -> bool:
+        """Whether adding this member holds no more than so many sums.
+
+        It does not if the sum of the members before it is there to be added to.
+        """
+        start = self._tree.block_of(position)[0]
+        if start < position:
+            return (start, position) in self._held
+        return sum(acc is not None for acc in self._held.values()) < sums_max
+
     def put(self, span: Span, acc: Acc | None) -> None:
         """Take the sum over ``span``, and merge upwards as far as it goes."""
         while (kin := self._tree.kin(span)) is not None:

@@ -984,6 +984,29 @@ class BeginReply(google.protobuf.message.Message):
 global___BeginReply = BeginReply
 
 @typing.final
+class NodesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    AT_LEAST_FIELD_NUMBER: builtins.int
+    TIMEOUT_S_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    at_least: builtins.int
+    """answers when so many are connected"""
+    timeout_s: builtins.float
+    """or when this has passed"""
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+        at_least: builtins.int = ...,
+        timeout_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["at_least", b"at_least", "run_id", b"run_id", "timeout_s", b"timeout_s"]) -> None: ...
+
+global___NodesRequest = NodesRequest
+
+@typing.final
 class ConnectedNodesReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1074,7 +1097,10 @@ class RepliesRequest(google.protobuf.message.Message):
 
     RUN_ID_FIELD_NUMBER: builtins.int
     MESSAGE_IDS_FIELD_NUMBER: builtins.int
+    READY_ONLY_FIELD_NUMBER: builtins.int
     run_id: builtins.str
+    ready_only: builtins.bool
+    """do not wait for others"""
     @property
     def message_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
@@ -1082,8 +1108,9 @@ class RepliesRequest(google.protobuf.message.Message):
         *,
         run_id: builtins.str = ...,
         message_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        ready_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["message_ids", b"message_ids", "run_id", b"run_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["message_ids", b"message_ids", "ready_only", b"ready_only", "run_id", b"run_id"]) -> None: ...
 
 global___RepliesRequest = RepliesRequest
 
