@@ -143,6 +143,48 @@ class ProtocolError(PeerError, ValueError):
     code = "U303"
 
 
+class ConnectionProblem(UmbelError):
+    """A server and one of its nodes or users cannot work together."""
+
+    code = "U400"
+
+
+class Unreachable(ConnectionProblem):
+    """The server does not answer, or the connection to it was lost."""
+
+    code = "U401"
+
+
+class NotAuthenticated(ConnectionProblem):
+    """The caller cannot prove who it is."""
+
+    code = "U402"
+
+
+class NotAllowed(ConnectionProblem):
+    """The caller is known, and may not do this."""
+
+    code = "U403"
+
+
+class NotFound(ConnectionProblem):
+    """What was asked for does not exist, or not for this caller."""
+
+    code = "U404"
+
+
+class VersionMismatch(ConnectionProblem):
+    """The two sides speak no common version of the wire."""
+
+    code = "U405"
+
+
+class Overloaded(ConnectionProblem):
+    """A bound on size, number or time was reached."""
+
+    code = "U406"
+
+
 class StateError(UmbelError):
     """Umbel itself is at fault; please report it."""
 
