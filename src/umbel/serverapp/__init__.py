@@ -1,6 +1,7 @@
 """The server's side of an app: the grid, the contract of a strategy, rounds, results, the log."""
 
 from umbel.serverapp.app import ServerApp
+from umbel.serverapp.ending import conclude, note_failure
 from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
 from umbel.serverapp.replies import Replies
@@ -34,8 +35,10 @@ __all__ = [
     "ShouldStop",
     "Strategy",
     "WeightedSampler",
+    "conclude",
     "frozen_copy",
     "no_reply",
+    "note_failure",
     "plot_metrics",
     "read_log",
     "rejected",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -16,14 +15,13 @@ from umbel.base import (
     AppLoadError,
     ConfigError,
     Seeds,
-    content_hash,
     load_object,
     new_run_id,
     preserved_globals,
 )
 from umbel.clientapp import ClientApp
-from umbel.records import Context, RecordDict, UserConfig, encode
-from umbel.serverapp import Observer, Result, Run, ServerApp
+from umbel.records import Context, RecordDict, UserConfig
+from umbel.serverapp import Observer, Run, ServerApp, conclude, note_failure
 from umbel.simulation.engine import SimulationGrid
 from umbel.simulation.executor import Executor
 from umbel.simulation.inprocess import InProcessExecutor
@@ -138,9 +136,9 @@ def run_simulation(
                 )
                 set_up(setup)
                 value = _serve(server_app, app_dir, executor, run, num_supernodes, resources, seed)
-            rounds, sha256 = _conclude(run, value)
+            rounds, sha256 = conclude(run, value)
         except BaseException as error:
-            _note_failure(run, error, SYSTEM_CLOCK.monotonic() - begin)
+            note_failure(run, error, SYSTEM_CLOCK.monotonic() - begin)
             raise
         run.emit(
             "run_finished",
@@ -264,26 +262,3 @@ def _pickle(client_app: ClientApp) -> bytes:
             hint="put it into a module and name it: 'module:app'; or use backend 'inprocess'",
         ) from error
     return pickled
-
-
-def _note_failure(run: Run, error: BaseException, seconds: float) -> None:
-    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    run.emit(
-        "run_failed",
-        status=status,
-        error=f"{type(error).__name__}: {error}",
-        traceback="".join(traceback.format_exception(error)),
-        seconds=seconds,
-    )
-
-
-def _conclude(run: Run, value: Any) -> tuple[int, str | None]:
-    """Write the final model, if there is one; return the number of rounds and its hash."""
-    result = value if isinstance(value, Result) else run.result
-    if result is None:
-        return 0, None
-    body = encode(RecordDict({"arrays": result.arrays}))
-    if run.folder is not None:
-        with (run.folder / "model.safetensors").open("wb") as file:
-            file.writelines(body)
-    return result.rounds, content_hash(body)

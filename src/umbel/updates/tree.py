@@ -120,13 +120,15 @@ class PartialSums(Generic[Acc]):
         return (start, self._held.pop(before)) if before in self._held else (position, None)
 
     def has_room(self, position: int, sums_max: int) -> bool:
-        """Whether adding this member holds no more than so many sums.
+        """Whether this member can be added now without holding more than so many sums.
 
-        It does not if the sum of the members before it is there to be added to.
+        It can if the sum of the members of its block before it is there to be added to.
         """
-        start = self._tree.block_of(position)[0]
-        if start < position:
-            return (start, position) in self._held
+        before = (self._tree.block_of(position)[0], position)
+        if self._held.get(before) is not None:
+            return True
+        if before[0] < position and before not in self._held:
+            return False
         return sum(acc is not None for acc in self._held.values()) < sums_max
 
     def put(self, span: Span, acc: Acc | None) -> None:

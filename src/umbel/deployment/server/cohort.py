@@ -34,7 +34,11 @@ class Cohort:
             self._waiting[position] = reply
         else:
             self._skip(position, reply.error)
-        self._add(_SUMS_MAX)
+            position += 1
+        if self._add_from(position):
+            # A sum came to an end, so that there may be room for another.
+            for first in sorted(self._waiting):
+                self._add_from(first)
 
     def missing(self) -> list[Message]:
         """Return the messages that have no reply."""
@@ -45,7 +49,8 @@ class Cohort:
         for position in self._missing:
             self._skip(position, absent)
         self._missing.clear()
-        self._add(len(self._messages))
+        for position in sorted(self._waiting):
+            self._add_from(position, len(self._messages))
         failures = [
             (self._messages[position].metadata.dst_node_id, error)
             for position, error in sorted(self._failures.items())
@@ -59,14 +64,18 @@ class Cohort:
         self._failures[position] = error
         self._sums.put((position, position + 1), None)
 
-    def _add(self, sums_max: int) -> None:
-        """Add what can be added now."""
-        for position in sorted(self._waiting):
-            if not self._sums.has_room(position, sums_max):
-                continue
+    def _add_from(self, position: int, sums_max: int = _SUMS_MAX) -> bool:
+        """Add the reply at this position and those right after it that are there, as room allows.
+
+        Returns whether any was added.
+        """
+        begin = position
+        while position in self._waiting and self._sums.has_room(position, sums_max):
             content = self._waiting.pop(position).content
             rejection = add_member(self._sums, self._aggregator, position, content)
             if rejection is not None:
                 error = rejected(rejection)
                 self._failures[position] = error
                 self._run.fail(self._messages[position].metadata.dst_node_id, error)
+            position += 1
+        return position > begin
