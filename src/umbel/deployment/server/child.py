@@ -96,8 +96,8 @@ def _serve(begin: wire.BeginReply, stub: ServerAppsStub) -> None:
 
 def _run_main(begin: wire.BeginReply, run: Run, stub: ServerAppsStub) -> Any:
     """Load the server app, run its main function, and return what it returns."""
-    if begin.setup:
-        load_object(begin.setup)()
+    if begin.run.setup:
+        load_object(begin.run.setup)()
     app = load_object(begin.server_app, Path(begin.app_dir))
     if not isinstance(app, ServerApp):
         raise AppLoadError(
