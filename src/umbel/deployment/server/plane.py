@@ -98,6 +98,8 @@ class Plane:
         self._nodes_changed = asyncio.Condition()
         self._specs: dict[str, RunSpec] = {}
         self._unwanted: set[str] = set()
+        self._lent: dict[str, set[str]] = {}
+        self.software: dict[int, str] = {}
 
     def replay(self) -> int:
         """Bring the state to where the journal ends; return the number of entries read."""
@@ -149,6 +151,16 @@ class Plane:
         if run_id not in self._specs:
             self._specs[run_id] = RunSpec.decode(self.state.runs[run_id].spec)
         return self._specs[run_id]
+
+    def lend(self, name: str, borrower: str) -> None:
+        """Let somebody pull an object that nothing refers to; it is deleted some time later."""
+        self._lent.setdefault(name, set()).add(borrower)
+        self._unwanted.add(name)
+        self._changed.set()
+
+    def is_lent(self, name: str, borrower: str) -> bool:
+        """Whether the object is there for this one to pull."""
+        return borrower in self._lent.get(name, ())
 
     def open_session(self) -> tuple[int, asyncio.Queue[wire.ToNode | None]]:
         """Return the number of a new session and the queue of what goes to its node."""
@@ -249,3 +261,4 @@ class Plane:
                 self._unwanted.discard(name)
             elif self.objects.delete(name, _IDLE_OBJECT_S):
                 self._unwanted.discard(name)
+                self._lent.pop(name, None)
