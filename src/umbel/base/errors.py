@@ -89,6 +89,18 @@ class PartitionError(UsageError, ValueError):
     code = "U105"
 
 
+class BundleError(UsageError, ValueError):
+    """An app cannot be packed, or an archive is not an app that was packed here."""
+
+    code = "U107"
+
+
+class NotFound(UsageError, LookupError):
+    """What was asked for does not exist, or not for this caller."""
+
+    code = "U108"
+
+
 class RoundError(UmbelError):
     """A round could not finish."""
 
@@ -143,44 +155,62 @@ class ProtocolError(PeerError, ValueError):
     code = "U303"
 
 
-class ConnectionProblem(UmbelError):
-    """A server and one of its nodes or users cannot work together."""
+class VersionMismatch(PeerError):
+    """The two sides speak no common version of the wire."""
+
+    code = "U304"
+
+
+class Unreachable(PeerError):
+    """The other side does not answer, or the connection to it was lost."""
+
+    code = "U305"
+
+
+class Overloaded(PeerError):
+    """A bound on size, number or time was reached."""
+
+    code = "U306"
+
+
+class SecurityError(UmbelError):
+    """Something was refused that would break a promise of security."""
 
     code = "U400"
 
 
-class Unreachable(ConnectionProblem):
-    """The server does not answer, or the connection to it was lost."""
+class NotAuthenticated(SecurityError):
+    """The caller cannot prove who it is."""
 
     code = "U401"
 
 
-class NotAuthenticated(ConnectionProblem):
-    """The caller cannot prove who it is."""
+class NotAllowed(SecurityError):
+    """The caller is known, and may not do this."""
 
     code = "U402"
 
 
-class NotAllowed(ConnectionProblem):
-    """The caller is known, and may not do this."""
+class BadSignature(SecurityError):
+    """What was signed was changed, or the signer is not trusted."""
 
     code = "U403"
 
 
-class NotFound(ConnectionProblem):
-    """What was asked for does not exist, or not for this caller."""
+class TokenExpired(SecurityError):
+    """The time in which a join token may be used is over."""
 
     code = "U404"
 
 
-class VersionMismatch(ConnectionProblem):
-    """The two sides speak no common version of the wire."""
+class TokenUsed(SecurityError):
+    """A join token has been used before."""
 
     code = "U405"
 
 
-class Overloaded(ConnectionProblem):
-    """A bound on size, number or time was reached."""
+class Revoked(SecurityError):
+    """The caller's certificate was revoked."""
 
     code = "U406"
 
@@ -189,3 +219,15 @@ class StateError(UmbelError):
     """Umbel itself is at fault; please report it."""
 
     code = "U500"
+
+
+class InvalidTransition(StateError):
+    """An event reached a state machine in a state where it cannot happen."""
+
+    code = "U501"
+
+
+class JournalCorrupt(StateError):
+    """The journal on disk is not what was written to it."""
+
+    code = "U502"
