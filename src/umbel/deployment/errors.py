@@ -95,6 +95,11 @@ def mapped(error: grpc.RpcError) -> UmbelError:
     return result
 
 
+def may_pass(error: UmbelError) -> bool:
+    """Whether the connection failed and not what was asked: the same may succeed later."""
+    return type(error) in (Unreachable, ConnectionProblem)
+
+
 def _by_code() -> dict[str, type[UmbelError]]:
     return {kind.code: kind for kind in _tree(UmbelError)}
 
