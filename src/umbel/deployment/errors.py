@@ -1,6 +1,6 @@
 """Errors on the wire: one table between gRPC's statuses and the error tree.
 
-The detail of a status is ``"U404|message|hint"``, so that an error arrives as what it was.
+The detail of a status is ``"U307|message|hint"``, so that an error arrives as what it was.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import grpc
 import grpc.aio
 
 from umbel.base import (
-    ConnectionProblem,
-    NotAllowed,
     NotAuthenticated,
     NotFound,
     Overloaded,
+    PeerError,
     ProtocolError,
     ReplyTimeout,
+    SecurityError,
     StateError,
     UmbelError,
     Unreachable,
@@ -28,7 +28,6 @@ from umbel.base import (
 
 _STATUS: dict[type[UmbelError], grpc.StatusCode] = {
     NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,
     VersionMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -37,15 +36,16 @@ _STATUS: dict[type[UmbelError], grpc.StatusCode] = {
     ProtocolError: grpc.StatusCode.DATA_LOSS,
     UsageError: grpc.StatusCode.INVALID_ARGUMENT,
     StateError: grpc.StatusCode.INTERNAL,
-    ConnectionProblem: grpc.StatusCode.ABORTED,
+    SecurityError: grpc.StatusCode.PERMISSION_DENIED,
+    PeerError: grpc.StatusCode.ABORTED,
     UmbelError: grpc.StatusCode.UNKNOWN,
 }
 """A subclass that is not listed travels under the status of its nearest base."""
 
 _KIND = {status: kind for kind, status in _STATUS.items()} | {
     grpc.StatusCode.UNIMPLEMENTED: VersionMismatch,
-    grpc.StatusCode.INTERNAL: ConnectionProblem,  # gRPC's own: no fault of ours is proven
-    grpc.StatusCode.UNKNOWN: ConnectionProblem,
+    grpc.StatusCode.INTERNAL: PeerError,  # gRPC's own: no fault of ours is proven
+    grpc.StatusCode.UNKNOWN: PeerError,
 }
 _HINTS: dict[type[UmbelError], str] = {
     Unreachable: "is the address right, does the server run, and do both sides use TLS or neither?",
@@ -61,7 +61,7 @@ def status_of(error: UmbelError) -> tuple[grpc.StatusCode, str]:
     Examples
     --------
     >>> status_of(NotFound("no run 'a'", hint="see umbel ls"))[1]
-    "U404|no run 'a'|see umbel ls"
+    "U307|no run 'a'|see umbel ls"
     """
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
     context = ", ".join(f"{name}: {value}" for name, value in error.context.items())
@@ -86,7 +86,7 @@ def mapped(error: grpc.RpcError) -> UmbelError:
     if kind is not None:
         result = kind(message, hint=hint or None)
     else:
-        kind = _KIND.get(status, ConnectionProblem) if status else ConnectionProblem
+        kind = _KIND.get(status, PeerError) if status else PeerError
         name = status.name if status else "UNKNOWN"
         result = kind(
             f"the connection failed: {detail or 'no reason'}", hint=_HINTS.get(kind), status=name
@@ -97,7 +97,7 @@ def mapped(error: grpc.RpcError) -> UmbelError:
 
 def may_pass(error: UmbelError) -> bool:
     """Whether the connection failed and not what was asked: the same may succeed later."""
-    return type(error) in (Unreachable, ConnectionProblem)
+    return type(error) in (Unreachable, PeerError)
 
 
 def _by_code() -> dict[str, type[UmbelError]]:

@@ -60,9 +60,7 @@ class Worker:
                 stderr=STDOUT,
                 start_new_session=True,  # Ctrl-C in the terminal is for the agent alone
             )
-        self._reader, self._writer = await asyncio.open_connection(
-            sock=ours, limit=_LINE_MAX_BYTES
-        )
+        self._reader, self._writer = await asyncio.open_connection(sock=ours, limit=_LINE_MAX_BYTES)
         self._output = asyncio.create_task(self._read_output())
         return await self.ask(run)
 
