@@ -4,9 +4,9 @@ import pytest
 
 from umbel.base import (
     AggregationError,
-    ConnectionProblem,
     NotFound,
     Overloaded,
+    PeerError,
     ProtocolError,
     StateError,
     UmbelError,
@@ -47,8 +47,8 @@ def test_a_text_of_any_length_fits_into_the_headers():
         (grpc.StatusCode.UNAVAILABLE, Unreachable),
         (grpc.StatusCode.UNIMPLEMENTED, VersionMismatch),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, Overloaded),
-        (grpc.StatusCode.CANCELLED, ConnectionProblem),
-        (grpc.StatusCode.INTERNAL, ConnectionProblem),
+        (grpc.StatusCode.CANCELLED, PeerError),
+        (grpc.StatusCode.INTERNAL, PeerError),
     ],
 )
 def test_what_grpc_says_by_itself_is_an_error_of_the_tree_too(status, kind):

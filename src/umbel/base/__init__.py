@@ -45,8 +45,10 @@ from umbel.base.limits import (
 )
 from umbel.base.loading import load_object
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
+from umbel.base.processes import die_with_parent, exit_text
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
 from umbel.base.seeds import Seeds, global_sample, preserved_globals
+from umbel.base.threads import THREADS_ENVIRONMENT, limited_threads, set_threads
 
 __all__ = [
     "HEADER_MAX_BYTES",
@@ -56,6 +58,7 @@ __all__ = [
     "SERVER_NODE_ID",
     "SYSTEM_CLOCK",
     "TENSORS_MAX_COUNT",
+    "THREADS_ENVIRONMENT",
     "AggregationError",
     "AppLoadError",
     "AppProject",
@@ -99,14 +102,18 @@ __all__ = [
     "check_lifespan",
     "config_folder",
     "content_hash",
+    "die_with_parent",
     "entered",
     "environment",
+    "exit_text",
     "for_each",
     "global_sample",
     "limit_parallel",
+    "limited_threads",
     "load_object",
     "new_id",
     "new_run_id",
     "preserved_globals",
     "set_environment",
+    "set_threads",
 ]

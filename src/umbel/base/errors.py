@@ -95,12 +95,6 @@ class BundleError(UsageError, ValueError):
     code = "U107"
 
 
-class NotFound(UsageError, LookupError):
-    """What was asked for does not exist, or not for this caller."""
-
-    code = "U108"
-
-
 class RoundError(UmbelError):
     """A round could not finish."""
 
@@ -156,13 +150,13 @@ class ProtocolError(PeerError, ValueError):
 
 
 class VersionMismatch(PeerError):
-    """The two sides speak no common version of the wire."""
+    """The two sides speak no common version."""
 
     code = "U304"
 
 
 class Unreachable(PeerError):
-    """The other side does not answer, or the connection to it was lost."""
+    """The server does not answer, or the connection to it was lost."""
 
     code = "U305"
 
@@ -173,44 +167,50 @@ class Overloaded(PeerError):
     code = "U306"
 
 
+class NotFound(PeerError):
+    """What was asked for does not exist, or not for this caller."""
+
+    code = "U307"
+
+
 class SecurityError(UmbelError):
-    """Something was refused that would break a promise of security."""
+    """A request was refused, to keep out what must not come in."""
 
     code = "U400"
 
 
 class NotAuthenticated(SecurityError):
-    """The caller cannot prove who it is."""
+    """The caller has not proved who it is."""
 
     code = "U401"
 
 
 class NotAllowed(SecurityError):
-    """The caller is known, and may not do this."""
+    """The caller is known and may not do this."""
 
     code = "U402"
 
 
 class BadSignature(SecurityError):
-    """What was signed was changed, or the signer is not trusted."""
+    """A signature is missing, is not valid, or was made by a key that is not trusted."""
 
     code = "U403"
 
 
 class TokenExpired(SecurityError):
-    """The time in which a join token may be used is over."""
+    """A join token was used after its time."""
 
     code = "U404"
 
 
 class TokenUsed(SecurityError):
-    """A join token has been used before."""
+    """A join token was used before, and works once."""
 
     code = "U405"
 
 
 class Revoked(SecurityError):
-    """The caller's certificate was revoked."""
+    """The caller's certificate was good and has been revoked."""
 
     code = "U406"
 

@@ -1,6 +1,6 @@
 """Errors on the wire: one table between gRPC's statuses and the error tree.
 
-The detail of a status is ``"U108|message|hint"``, so that an error arrives as what it was.
+The detail of a status is ``"U307|message|hint"``, so that an error arrives as what it was.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import grpc
 import grpc.aio
 
 from umbel.base import (
-    NotAllowed,
     NotAuthenticated,
     NotFound,
     Overloaded,
@@ -29,7 +28,6 @@ from umbel.base import (
 
 _STATUS: dict[type[UmbelError], grpc.StatusCode] = {
     NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
-    NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     NotFound: grpc.StatusCode.NOT_FOUND,
     VersionMismatch: grpc.StatusCode.FAILED_PRECONDITION,
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -63,7 +61,7 @@ def status_of(error: UmbelError) -> tuple[grpc.StatusCode, str]:
     Examples
     --------
     >>> status_of(NotFound("no run 'a'", hint="see umbel ls"))[1]
-    "U108|no run 'a'|see umbel ls"
+    "U307|no run 'a'|see umbel ls"
     """
     status = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
     context = ", ".join(f"{name}: {value}" for name, value in error.context.items())
@@ -95,6 +93,11 @@ def mapped(error: grpc.RpcError) -> UmbelError:
         )
     result.__cause__ = error
     return result
+
+
+def may_pass(error: UmbelError) -> bool:
+    """Whether the connection failed and not what was asked: the same may succeed later."""
+    return type(error) in (Unreachable, PeerError)
 
 
 def _by_code() -> dict[str, type[UmbelError]]:
