@@ -32,6 +32,7 @@ from umbel.base.limits import (
 from umbel.base.loading import load_object
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
+from umbel.base.randomstate import random_state, set_random_state
 from umbel.base.seeds import Seeds, global_sample, preserved_globals
 
 __all__ = [
@@ -79,5 +80,7 @@ __all__ = [
     "new_id",
     "new_run_id",
     "preserved_globals",
+    "random_state",
     "set_environment",
+    "set_random_state",
 ]
