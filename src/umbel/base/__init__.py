@@ -47,6 +47,7 @@ from umbel.base.loading import load_object
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
 from umbel.base.processes import die_with_parent, exit_text
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
+from umbel.base.randomstate import random_state, set_random_state
 from umbel.base.seeds import Seeds, global_sample, preserved_globals
 from umbel.base.threads import THREADS_ENVIRONMENT, limited_threads, set_threads
 
@@ -114,6 +115,8 @@ __all__ = [
     "new_id",
     "new_run_id",
     "preserved_globals",
+    "random_state",
     "set_environment",
+    "set_random_state",
     "set_threads",
 ]

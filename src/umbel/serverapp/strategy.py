@@ -189,7 +189,9 @@ class Strategy(ABC):
 
         loop = RoundLoop(self, grid, timeout, train_config, evaluate_config, evaluate_fn)
         calls = (callbacks,) if callable(callbacks) else tuple(callbacks)
-        return loop.run(initial_arrays, num_rounds, should_stop, calls)
+        loop.begin(initial_arrays)
+        del initial_arrays  # they are published; if nobody else holds them, they can go
+        return loop.run(num_rounds, should_stop, calls)
 
     def _fold(self, aggregator: Aggregator[Any], replies: Iterable[Message]) -> Any:
         """Return the outcome over the replies, or ``None`` if too few of them can be used."""

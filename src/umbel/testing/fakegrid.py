@@ -86,6 +86,7 @@ class FakeGrid(Grid):
             reply = self._ask(message)
             if reply is not None:
                 yield reply
+                del reply  # not held while the next one is made
             else:
                 self.run.fail(message.metadata.dst_node_id, no_reply(timeout))
 

@@ -124,9 +124,7 @@ class NetworkGrid(Grid):
         self._done = []
 
     def _nodes(self, at_least: int, timeout_s: float) -> Sequence[int]:
-        request = wire.NodesRequest(
-            run_id=self._run.run_id, at_least=at_least, timeout_s=timeout_s
-        )
+        request = wire.NodesRequest(run_id=self._run.run_id, at_least=at_least, timeout_s=timeout_s)
         try:
             return tuple(self._stub.ConnectedNodes(request).node_ids)
         except grpc.RpcError as error:
@@ -200,7 +198,9 @@ class NetworkGrid(Grid):
         try:
             content = decode(reply.content) if reply.content else self._open(reply.body)
         except ProtocolError as error:
-            told = Error(ErrorCode.UNKNOWN, f"its reply cannot be read: {error}", kind="ProtocolError")
+            told = Error(
+                ErrorCode.UNKNOWN, f"its reply cannot be read: {error}", kind="ProtocolError"
+            )
             return Message(told, reply_to=request)
         return Message(content, reply_to=request)
 

@@ -97,7 +97,9 @@ class Launcher:
         folder = self._runs_dir / run_id
         folder.mkdir(parents=True, exist_ok=True)
         # Both sides import the same Umbel.
-        first = os.pathsep.join([str(Path(__file__).parents[3]), environment().get("PYTHONPATH", "")])
+        first = os.pathsep.join(
+            [str(Path(__file__).parents[3]), environment().get("PYTHONPATH", "")]
+        )
         with (folder / "output.log").open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,

@@ -209,9 +209,7 @@ class Plane:
         async with self._nodes_changed:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(
-                    self._nodes_changed.wait_for(
-                        lambda: len(self.state.connected()) >= at_least
-                    ),
+                    self._nodes_changed.wait_for(lambda: len(self.state.connected()) >= at_least),
                     timeout_s,
                 )
         return self.state.connected()
