@@ -43,7 +43,7 @@ from umbel.base.limits import (
     ROUND_TIMEOUT_S,
     TENSORS_MAX_COUNT,
 )
-from umbel.base.loading import load_object
+from umbel.base.loading import load_object, set_up
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
 from umbel.base.processes import die_with_parent, exit_text
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
@@ -117,6 +117,7 @@ __all__ = [
     "preserved_globals",
     "random_state",
     "set_environment",
+    "set_up",
     "set_random_state",
     "set_threads",
 ]

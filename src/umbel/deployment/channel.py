@@ -70,6 +70,11 @@ def open_channel(
     return grpc.aio.secure_channel(address, ssl, options=options)
 
 
+def open_blocking_channel(address: str) -> grpc.Channel:
+    """Return a channel for code without asyncio, to an address that needs no credentials."""
+    return grpc.insecure_channel(address, options=_bounds())
+
+
 def _bounds() -> list[Option]:
     return [
         ("grpc.max_receive_message_length", WIRE_MESSAGE_MAX_BYTES),

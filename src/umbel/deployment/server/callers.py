@@ -84,14 +84,14 @@ class Callers:
         """
         if self._insecure:
             return Caller(None)
-        shown = context.auth_context().get("x509_pem_cert")
-        if not shown:
+        shown = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+        if shown is None:
             raise NotAuthenticated("no certificate was shown", hint="join with a token first")
-        principal = self._by_certificate.get(shown[0])
+        principal = self._by_certificate.get(shown)
         if principal is None:
-            principal = principal_of(shown[0])
+            principal = principal_of(shown)
             if len(self._by_certificate) >= 10_000:
                 self._by_certificate.clear()
-            self._by_certificate[shown[0]] = principal
+            self._by_certificate[shown] = principal
         self._check(principal)
         return Caller(principal)

@@ -13,9 +13,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from umbel.base import SYSTEM_CLOCK, AppLoadError, Seeds, load_object
+from umbel.base import SYSTEM_CLOCK, AppLoadError, Seeds, die_with_parent, load_object, set_up
 from umbel.deployment.channel import open_blocking_channel
-from umbel.deployment.process import end_with_parent
 from umbel.deployment.server.grid import NetworkGrid
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsStub
@@ -31,7 +30,7 @@ class Interrupted(BaseException):
 def main(arguments: list[str]) -> int:
     """Run the server app of one run; return the process's exit status."""
     socket, run_id = arguments
-    end_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGTERM, _interrupt)
     with open_blocking_channel(f"unix:{socket}") as channel:
         stub = ServerAppsStub(channel)
@@ -96,8 +95,7 @@ def _serve(begin: wire.BeginReply, stub: ServerAppsStub) -> None:
 
 def _run_main(begin: wire.BeginReply, run: Run, stub: ServerAppsStub) -> Any:
     """Load the server app, run its main function, and return what it returns."""
-    if begin.run.setup:
-        load_object(begin.run.setup)()
+    set_up(begin.run.setup or None)
     app = load_object(begin.server_app, Path(begin.app_dir))
     if not isinstance(app, ServerApp):
         raise AppLoadError(

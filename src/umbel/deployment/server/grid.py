@@ -206,7 +206,7 @@ class NetworkGrid(Grid):
 
     def _open(self, body: wire.Object) -> RecordDict:
         path: Path = self._objects.path(body.hash)
-        return decode(memoryview(np.memmap(path, np.uint8, "r")))
+        return decode(np.memmap(path, np.uint8, "r").data)
 
     def _release(self, ids: list[str]) -> None:
         if not ids:

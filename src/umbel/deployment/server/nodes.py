@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc.aio
 
+from umbel.base import NotAuthenticated, ProtocolError, UmbelError, VersionMismatch
 from umbel.coordinator import (
     Answer,
     Failure,
@@ -158,7 +159,7 @@ class NodesService(NodesServicer):
             raise ProtocolError(
                 "the reply names an object that is not here",
                 hint="push it first",
-                message=reply.message_id,
+                message_id=reply.message_id,
             )
         self._plane.objects.touch(reply.body.hash)
         return Answer(object=Object(reply.body.hash, reply.body.size_bytes))

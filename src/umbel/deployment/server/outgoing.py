@@ -40,7 +40,7 @@ class Outbox:
             A message carries no content.
         """
         run = self._run
-        place = (run.run_id, run.start_count, run.server_round, run.attempt, run.phase)
+        place = (run.run_id, run.start, run.server_round, run.attempt, run.phase)
         if place != self._place:
             self._place, self._count = place, 0
         outgoing = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from umbel.base import (
     Clock,
@@ -189,7 +189,7 @@ class Plane:
         return sent.answer
 
     @contextlib.contextmanager
-    def awaiting(self, message_ids: Iterable[str]) -> Iterable[asyncio.Queue[str]]:
+    def awaiting(self, message_ids: Iterable[str]) -> Iterator[asyncio.Queue[str]]:
         """Give a queue of the ids of those messages whose answers come from now on."""
         queue: asyncio.Queue[str] = asyncio.Queue()
         ids = list(message_ids)
@@ -241,14 +241,12 @@ class Plane:
             case DeleteObject(hash=name):
                 self._unwanted.add(name)
             case CloseSession(session=session, reason=reason):
-                queue = self._sessions.get(session)
-                if queue is not None:
-                    queue.put_nowait(wire.ToNode(goodbye=wire.Goodbye(reason=reason)))
-                    queue.put_nowait(None)
+                self._send(session, wire.ToNode(goodbye=wire.Goodbye(reason=reason)))
+                self._send(session, None)
             case Reject():
                 pass  # raised by `submit`
 
-    def _send(self, session: int, what: wire.ToNode) -> None:
+    def _send(self, session: int, what: wire.ToNode | None) -> None:
         queue = self._sessions.get(session)
         if queue is not None:
             queue.put_nowait(what)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
 
 from umbel.base import ConfigError, NotFound, UmbelError, new_run_id
-from umbel.coordinator import NodeRevoked, Object, Run, RunEnded, RunResumed, RunSubmitted
+from umbel.coordinator import NodeRevoked, Object, Run, RunEnded, RunResumed, RunSubmitted, TokenCreated
 from umbel.deployment.errors import abort_with
 from umbel.deployment.server.callers import Caller, Callers
 from umbel.deployment.server.plane import Plane
 from umbel.deployment.server.runspec import RunSpec
+from umbel.deployment.tokens import JoinToken
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import RunsServicer
 
@@ -24,15 +25,19 @@ _FOLLOW_S = 0.05
 
 _FILES = ("log.jsonl", "metrics.jsonl", "model.safetensors", "output.log")
 _Context = grpc.aio.ServicerContext[Any, Any]
+NewToken = Callable[[wire.CreateTokenRequest], JoinToken]
 
 
 class RunsService(RunsServicer):
     """Serves users: their runs, and for admins the nodes."""
 
-    def __init__(self, plane: Plane, callers: Callers, runs_dir: Path) -> None:
+    def __init__(
+        self, plane: Plane, callers: Callers, runs_dir: Path, new_token: NewToken | None
+    ) -> None:
         self._plane = plane
         self._callers = callers
         self._runs_dir = runs_dir
+        self._new_token = new_token
 
     async def Submit(  # noqa: N802  the names are the wire's
         self, request: wire.SubmitRequest, context: _Context
@@ -137,6 +142,30 @@ class RunsService(RunsServicer):
         except UmbelError as error:
             await abort_with(context, error)
         return self._node(request.node_id)
+
+    async def CreateToken(  # noqa: N802
+        self, request: wire.CreateTokenRequest, context: _Context
+    ) -> wire.CreateTokenReply:
+        try:
+            self._callers.known(context).require("admin")
+            if self._new_token is None:
+                raise ConfigError(
+                    "this server has no authority, so nobody needs a token",
+                    hint="nodes and users of a server without TLS just connect",
+                )
+            token = self._new_token(request)
+            self._plane.submit(
+                TokenCreated(
+                    at=self._plane.clock.now(),
+                    token=token.token_id,
+                    role=token.role,
+                    name=token.name or "",
+                    expires_at=token.expires_at,
+                )
+            )
+        except UmbelError as error:
+            await abort_with(context, error)
+        return wire.CreateTokenReply(token=token.encode())
 
     def _run(self, run_id: str, caller: Caller) -> Run:
         """Return a run of the caller's, or any to an admin; others do not exist."""

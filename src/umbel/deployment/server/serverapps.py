@@ -12,6 +12,7 @@ import grpc.aio
 from umbel.base import UmbelError
 from umbel.coordinator import (
     Answer,
+    EndStatus,
     Message,
     MessagesPushed,
     MessagesReleased,
@@ -132,7 +133,7 @@ class ServerAppsService(ServerAppsServicer):
     async def End(  # noqa: N802
         self, request: wire.EndRequest, context: _Context
     ) -> wire.EndReply:
-        status = "succeeded" if request.status == "succeeded" else "failed"
+        status: EndStatus = "succeeded" if request.status == "succeeded" else "failed"
         try:
             self._plane.submit(
                 RunEnded(
