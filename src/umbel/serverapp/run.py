@@ -55,7 +55,7 @@ class Run:
     resume : bool
         Whether to go on with the run that the folder holds, in the same log, from its last
         checkpoint (from its beginning, where there is none). Its id, seed and settings are those of
-        the log then, and it is resumable.
+        the log then, and it is resumable. False again where the log is empty: nothing had begun.
     start : int
         Which call of ``strategy.start`` is in progress or was the last, from 1.
     server_round, attempt, phase : int, int, str
@@ -130,6 +130,7 @@ class Run:
     def _go_on(self, past: Past | None) -> None:
         """Find the checkpoints, and stand where the past has come to, if there is one."""
         self.resumable = self.resumable or self.resume
+        self.resume = past is not None and past.entries > 0
         if not self.resumable:
             return
         if self.folder is None:
@@ -137,7 +138,7 @@ class Run:
                 "a run without a folder cannot be resumed", hint="name one: run_dir=..."
             )
         self.checkpoints = Checkpoints(self.folder / "checkpoints", past.saved if past else ())
-        if past is None or not past.entries:
+        if past is None or not self.resume:
             return
         self.run_id, self.seeds = past.run_id, Seeds(past.seed)
         self.run_config = past.run_config
