@@ -11,7 +11,15 @@ from typing import Any
 import grpc.aio
 
 from umbel.base import ConfigError, NotFound, UmbelError, new_run_id
-from umbel.coordinator import NodeRevoked, Object, Run, RunEnded, RunResumed, RunSubmitted, TokenCreated
+from umbel.coordinator import (
+    NodeRevoked,
+    Object,
+    Run,
+    RunEnded,
+    RunResumed,
+    RunSubmitted,
+    TokenCreated,
+)
 from umbel.deployment.errors import abort_with
 from umbel.deployment.server.callers import Caller, Callers
 from umbel.deployment.server.plane import Plane

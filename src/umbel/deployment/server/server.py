@@ -169,7 +169,7 @@ class Server:
         def new_token(request: wire.CreateTokenRequest) -> JoinToken:
             return create_token(
                 authority,
-                request.role,
+                role_of(request.role),
                 self._settings.addresses or (f"{self._settings.host}:{self.port}",),
                 request.ttl_s or _TOKEN_S,
                 request.name or None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from umbel.coordinator import Limits
-from umbel.deployment.certificates import Authority
+from umbel.deployment.authority import Authority
 from umbel.deployment.channel import Credentials
 
 
