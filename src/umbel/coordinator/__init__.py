@@ -1,5 +1,8 @@
 """The message plane as a state machine without I/O: events in, effects out."""
 
+from umbel.coordinator.access import may_pull, may_push, may_read_run
+from umbel.coordinator.coding import event_from_json, event_to_json, state_to_json
+from umbel.coordinator.deadlines import due, next_deadline
 from umbel.coordinator.effects import (
     Ack,
     CancelTask,
@@ -39,7 +42,9 @@ from umbel.coordinator.events import (
     TokenUsed,
     VolatileEvent,
 )
-from umbel.coordinator.machine import step
+from umbel.coordinator.invariants import check_state
+from umbel.coordinator.machine import must_journal, step
+from umbel.coordinator.restoring import restore
 from umbel.coordinator.state import (
     NODE_UNAVAILABLE,
     REPLY_MESSAGE_UNAVAILABLE,
@@ -109,5 +114,16 @@ __all__ = [
     "TokenCreated",
     "TokenUsed",
     "VolatileEvent",
+    "check_state",
+    "due",
+    "event_from_json",
+    "event_to_json",
+    "may_pull",
+    "may_push",
+    "may_read_run",
+    "must_journal",
+    "next_deadline",
+    "restore",
+    "state_to_json",
     "step",
 ]

@@ -5,7 +5,7 @@ All of it is read by the shell as it likes and changed by `step` alone.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -113,7 +113,8 @@ class Run:
 class Session:
     """A node's open stream: what was sent on it and is not answered, and signs of life.
 
-    `sent` maps a message id to when it was sent, or to None once the node holds it.
+    `sent` maps a message id to when it was sent, or to None once the node holds it. `unsent`
+    may name messages that have been answered or withdrawn since; they are skipped.
     """
 
     id: int
@@ -121,18 +122,25 @@ class Session:
     capacity: int
     heard_at: float
     sent: dict[str, float | None] = field(default_factory=dict)
-    unsent: dict[str, None] = field(default_factory=dict)
+    unsent: deque[str] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
 class Live:
-    """What ends with the process: sessions, and since when other nodes are away."""
+    """What ends with the process: sessions, and since when other nodes are away.
+
+    `silences` and `absences` are heaps of when to look at a session or an absent node again;
+    `watched` are the nodes in `absences`.
+    """
 
     started_at: float | None = None
     sessions: dict[int, Session] = field(default_factory=dict)
     session_of: dict[int, int] = field(default_factory=dict)
     away_since: dict[int, float] = field(default_factory=dict)
-    alarms: list[tuple[float, str, int]] = field(default_factory=list)
+    # Heaps are not searched: an entry that has lost its reason is dropped when it comes up.
+    silences: list[tuple[float, int]] = field(default_factory=list)
+    absences: list[tuple[float, int]] = field(default_factory=list)
+    watched: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
