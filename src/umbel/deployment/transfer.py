@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 import zstandard
@@ -13,7 +13,11 @@ import zstandard
 from umbel.base import ProtocolError, UmbelError
 from umbel.deployment.errors import mapped, may_pass
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.deployment.wire.umbel_pb2_grpc import ObjectsAsyncStub
+
+if TYPE_CHECKING:
+    from umbel.deployment.wire.umbel_pb2_grpc import ObjectsAsyncStub
+
+    Pack = Callable[[bytes], tuple[bytes, wire.Compression.ValueType]]
 
 CHUNK_BYTES = 1024 * 1024
 """How many bytes of an object one message of the wire carries at most."""
@@ -25,22 +29,20 @@ _ATTEMPTS = 3
 Source = Path | Sequence[bytes | memoryview]
 """A file, or the buffers that make up an object."""
 
-Pack = Callable[[bytes], tuple[bytes, wire.Compression.ValueType]]
-
 
 class Target(Protocol):
     """Where a pulled object is written: an object store."""
 
-    def size(self, name: str) -> int | None:
+    def size(self, hash: str, /) -> int | None:
         """Return the size of a complete object."""
 
-    def offset(self, name: str) -> int:
+    def offset(self, hash: str, /) -> int:
         """Return how many bytes of an incomplete one are kept."""
 
-    def write(self, name: str, offset: int, data: bytes) -> None:
+    def write(self, hash: str, offset: int, data: bytes, /) -> None:
         """Add bytes to an incomplete one."""
 
-    def finish(self, name: str, size: int) -> None:
+    def finish(self, hash: str, size_bytes: int, /) -> object:
         """Check the hash of an incomplete one and make it complete.
 
         Raises
