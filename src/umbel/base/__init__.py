@@ -117,7 +117,7 @@ __all__ = [
     "preserved_globals",
     "random_state",
     "set_environment",
-    "set_up",
     "set_random_state",
     "set_threads",
+    "set_up",
 ]

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from umbel.base import (
     SYSTEM_CLOCK,
@@ -109,6 +109,20 @@ def grant_of(principal: Principal) -> Grant:
         )
     role, expires_at, _, name = match.groups()
     return Grant(principal.name, role, name or None, float(expires_at))  # type: ignore[arg-type]
+
+
+def granted_role(text: str) -> GrantedRole:
+    """Return the role that a text names.
+
+    Raises
+    ------
+    ConfigError
+        If it is none that a token can give.
+    """
+    for role in get_args(GrantedRole):
+        if role == text:
+            return cast(GrantedRole, role)
+    raise ConfigError(f"no token gives the role {text!r}", hint="one of node, user, admin")
 
 
 @dataclass(frozen=True, slots=True)

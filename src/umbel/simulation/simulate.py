@@ -18,6 +18,7 @@ from umbel.base import (
     load_object,
     new_run_id,
     preserved_globals,
+    set_up,
 )
 from umbel.clientapp import ClientApp
 from umbel.records import Context, RecordDict, UserConfig
@@ -27,7 +28,6 @@ from umbel.simulation.executor import Executor
 from umbel.simulation.inprocess import InProcessExecutor
 from umbel.simulation.resources import Resources
 from umbel.simulation.tasks import AppSpec
-from umbel.simulation.worker import set_up
 
 BACKENDS = ("inprocess", "processes", "ray")
 

@@ -174,9 +174,7 @@ class Agent:
         outcome = self._journal.find(name)
         if outcome is None and name not in self._tasks:
             node_id = int(connection.welcome.node_id)
-            handling = asyncio.create_task(
-                self._handle(task, node_id), name=task.run.run_id
-            )
+            handling = asyncio.create_task(self._handle(task, node_id), name=task.run.run_id)
             self._tasks[name] = handling
             self._say("accepted", task.message_type, task.run.run_id, name)
         await connection.send(wire.FromNode(accepted=wire.Accepted(message_id=name)))

@@ -170,7 +170,7 @@ class NetworkGrid(Grid):
             if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise mapped(error) from error
         finally:
-            call.cancel()
+            call.cancel()  # type: ignore[no-untyped-call]  # grpc-stubs says nothing of it
 
     def _give_up(self, messages: list[Message], timeout: float | None) -> None:
         for message in messages:

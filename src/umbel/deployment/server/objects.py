@@ -92,8 +92,7 @@ class ObjectsService(ObjectsServicer):
         async for item in chunks:
             if not name:
                 name, size = item.object.hash, item.object.size_bytes
-                self._store.check_room(name, size)
-                if self._store.size(name) is not None:
+                if self._store.touch(name):
                     return size
             data = item.chunk.data
             if item.chunk.compression == wire.COMPRESSION_ZSTD:
@@ -105,7 +104,7 @@ class ObjectsService(ObjectsServicer):
                 await asyncio.to_thread(self._store.write, name, item.chunk.offset, data)
         if not name:
             raise ProtocolError("a push begins with the object's name and size")
-        if self._store.offset(name) == size:
+        if offset == size:
             await asyncio.to_thread(self._store.finish, name, size)
         return offset
 

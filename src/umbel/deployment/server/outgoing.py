@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from umbel.base import UsageError, content_hash
 from umbel.deployment.wire import umbel_pb2 as wire
@@ -72,8 +74,7 @@ class Outbox:
         """Return the object that holds these array records, written unless it is known."""
         key = _identity(arrays)
         if key not in self._known:
-            digest, size = self._objects.add(encode(RecordDict(dict(arrays))))
-            self.know(arrays, wire.Object(hash=digest, size_bytes=size))
+            self.know(arrays, put(self._objects, encode(RecordDict(dict(arrays)))))
         return self._known[key][0]
 
     def know(self, arrays: dict[str, ArrayRecord], written: wire.Object) -> None:
@@ -88,6 +89,24 @@ class Outbox:
         others = {name: r for name, r in content.items() if not isinstance(r, ArrayRecord)}
         body = self.write_arrays(arrays) if arrays else None
         return body, b"".join(encode(RecordDict(others))) if others or body is None else b""
+
+
+def put(objects: ObjectStore, buffers: Sequence[bytes | memoryview]) -> wire.Object:
+    """Write an object under the name that its bytes give it."""
+    # Hashing lets other threads run, and the kernel writes meanwhile.
+    digest = content_hash(buffers)
+    size = sum(memoryview(buffer).nbytes for buffer in buffers)
+    if objects.size(digest) is None:
+        handle, path = tempfile.mkstemp(dir=objects.folder, prefix="outgoing-")
+        with open(handle, "wb", buffering=0) as file:
+            for buffer in buffers:
+                rest = memoryview(buffer).cast("B")
+                while rest:
+                    rest = rest[file.write(rest) or 0 :]
+        objects.put_file(Path(path), digest)
+    else:
+        objects.touch(digest)
+    return wire.Object(hash=digest, size_bytes=size)
 
 
 def _identity(arrays: dict[str, ArrayRecord]) -> Identity:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 from umbel.base import (
     Clock,
@@ -27,6 +28,7 @@ from umbel.coordinator import (
     Effect,
     Event,
     LaunchRun,
+    Limits,
     NotifyRun,
     Reject,
     RejectCode,
@@ -36,8 +38,11 @@ from umbel.coordinator import (
     State,
     StopRun,
     due,
-    event_from_json,
     event_to_json,
+    must_journal,
+    next_deadline,
+    restore,
+    state_to_json,
     step,
 )
 from umbel.deployment.server.runspec import RunSpec
@@ -46,6 +51,9 @@ from umbel.store import Journal, ObjectStore
 
 _IDLE_OBJECT_S = 60.0
 """An object that nothing refers to stays so long: someone may be about to refer to it."""
+
+_SNAPSHOT_ENTRIES = 20_000
+"""After so many entries the journal is replaced by what they amount to."""
 
 _REJECTED: dict[RejectCode, type[UmbelError]] = {
     "busy": Overloaded,
@@ -64,8 +72,8 @@ class Plane:
 
     Parameters
     ----------
-    state : State
-        An empty one; the journal fills it.
+    limits : Limits
+        How long is waited, and how much is held.
     journal : Journal
         Where durable events go before their effects are carried out.
     objects : ObjectStore
@@ -78,14 +86,15 @@ class Plane:
 
     def __init__(
         self,
-        state: State,
+        limits: Limits,
         journal: Journal,
         objects: ObjectStore,
         clock: Clock,
         launch: OnRun,
         stop: OnRun,
     ) -> None:
-        self.state = state
+        self.state = State(limits=limits)
+        self._limits = limits
         self.clock = clock
         self.objects = objects
         self._journal = journal
@@ -99,15 +108,21 @@ class Plane:
         self._specs: dict[str, RunSpec] = {}
         self._unwanted: set[str] = set()
         self._lent: dict[str, set[str]] = {}
+        self._entries = 0
         self.software: dict[int, str] = {}
 
-    def replay(self) -> int:
-        """Bring the state to where the journal ends; return the number of entries read."""
-        count = 0
-        for _, entry in self._journal.read():
-            step(self.state, event_from_json(entry))
-            count += 1
-        return count
+    def replay(self) -> None:
+        """Bring the state to where the journal ends.
+
+        Raises
+        ------
+        JournalCorrupt
+            The journal was damaged.
+        """
+        number, snapshot = self._journal.latest_snapshot() or (0, None)
+        entries = list(self._journal.read(number))
+        self.state = restore(snapshot, entries, self._limits)
+        self._entries = len(entries)
 
     def begin(self) -> None:
         """Go to work: runs that are running are launched again."""
@@ -124,8 +139,12 @@ class Plane:
         effects = step(self.state, event)
         if effects and isinstance(effects[0], Reject):
             raise _REJECTED[effects[0].code](effects[0].reason)
-        if isinstance(event, DurableEvent):
-            self._journal.append([event_to_json(event)])
+        if must_journal(event, effects):
+            number = self._journal.append([event_to_json(cast(DurableEvent, event))])
+            self._entries += 1
+            if self._entries >= _SNAPSHOT_ENTRIES:
+                self._journal.snapshot(number, state_to_json(self.state))
+                self._entries = 0
         for effect in effects:
             self._carry_out(effect)
         self._changed.set()
@@ -134,11 +153,10 @@ class Plane:
         """Let happen what is due, for ever."""
         while True:
             now = self.clock.now()
-            event, wake_at = due(self.state, now)
-            if event is not None:
+            for event in due(self.state, now):
                 self.submit(event)
-                continue
             self._drop_unwanted()
+            wake_at = next_deadline(self.state)
             wait_s = None if wake_at is None else max(wake_at - now, 0.001)
             if self._unwanted:
                 wait_s = min(wait_s or _IDLE_OBJECT_S, _IDLE_OBJECT_S)

@@ -22,6 +22,7 @@ from umbel.coordinator import (
 )
 from umbel.deployment.errors import abort_with
 from umbel.deployment.server.callers import Caller, Callers
+from umbel.deployment.server.outgoing import put
 from umbel.deployment.server.plane import Plane
 from umbel.deployment.server.runspec import RunSpec
 from umbel.deployment.tokens import JoinToken
@@ -212,9 +213,9 @@ class RunsService(RunsServicer):
 
     def _lend(self, path: Path, caller: Caller) -> wire.Object:
         """Put a file into the object store for a while, for this caller to pull."""
-        digest, size = self._plane.objects.add([path.read_bytes()])
-        self._plane.lend(digest, caller.name)
-        return wire.Object(hash=digest, size_bytes=size)
+        written = put(self._plane.objects, [path.read_bytes()])
+        self._plane.lend(written.hash, caller.name)
+        return written
 
     async def _lines(
         self, path: Path, request: wire.WatchRequest, caller: Caller

@@ -12,10 +12,10 @@ from pathlib import Path
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
+from grpc_health.v1._async import HealthServicer
 
 from umbel.base import SYSTEM_CLOCK, ConfigError, NotFound, Revoked
-from umbel.coordinator import RunEnded, State, may_pull
+from umbel.coordinator import RunEnded, may_pull
 from umbel.deployment.bundle import unpack_bundle
 from umbel.deployment.certificates import Principal
 from umbel.deployment.channel import Credentials, server_options
@@ -30,7 +30,7 @@ from umbel.deployment.server.plane import Plane
 from umbel.deployment.server.runs import NewToken, RunsService
 from umbel.deployment.server.serverapps import ServerAppsService
 from umbel.deployment.server.settings import ServerSettings
-from umbel.deployment.tokens import JoinToken, create_token
+from umbel.deployment.tokens import JoinToken, create_token, granted_role
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire import umbel_pb2_grpc
 from umbel.store import ObjectStore, SqlJournal
@@ -53,14 +53,14 @@ class Server:
         data = settings.data_dir
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._runs_dir = data / "runs"
-        self._objects = ObjectStore(data / "objects", settings.objects_max_bytes)
+        self._objects = ObjectStore(data / "objects", settings.objects_max_bytes, durable=False)
         self._journal = SqlJournal(f"sqlite:///{data / 'journal.sqlite'}")
         # The path of a socket has to be short, which that of the data folder may not be.
         self._socket_dir = Path(tempfile.mkdtemp(prefix="umbel-"))
         self._launcher = Launcher(self._socket_dir / "s", self._runs_dir, self._give_up)
         self._stopping: set[asyncio.Task[None]] = set()
         self.plane = Plane(
-            State(limits=settings.limits),
+            settings.limits,
             self._journal,
             self._objects,
             SYSTEM_CLOCK,
@@ -96,7 +96,7 @@ class Server:
             umbel_pb2_grpc.add_EnrolmentServicer_to_server(
                 EnrolmentService(self.plane, callers, settings.authority), public
             )
-        healthy = health.HealthServicer()
+        healthy = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, public)
         address = f"{settings.host}:{settings.port}"
         self.port = self._listen(public, address)
@@ -169,7 +169,7 @@ class Server:
         def new_token(request: wire.CreateTokenRequest) -> JoinToken:
             return create_token(
                 authority,
-                role_of(request.role),
+                granted_role(request.role),
                 self._settings.addresses or (f"{self._settings.host}:{self.port}",),
                 request.ttl_s or _TOKEN_S,
                 request.name or None,
