@@ -10,7 +10,6 @@ from pathlib import Path
 
 from umbel.base import BundleError, content_hash
 from umbel.deployment.bundle.layout import (
-    BLOCK_BYTES,
     MANIFEST_NAME,
     TRAILER,
     Manifest,
