@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 
 from umbel.base import Seeds, UmbelError, new_id
 from umbel.clientapp import error_fields
+from umbel.deployment.atomic import PRIVATE, private_folder, write_atomically
 from umbel.deployment.errors import may_pass
 from umbel.deployment.node.apps import app_folder
 from umbel.deployment.node.connection import Connection, connected
@@ -308,11 +308,8 @@ def _failed(run_id: str, message_id: str, error: UmbelError, code: ErrorCode) ->
 
 def _secret(folder: Path) -> bytes:
     """Return the bytes by which a server without TLS knows this node again."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / "secret"
-    if not path.exists():
-        draft = path.with_suffix(".draft")
-        draft.write_text(new_id() + new_id())
-        draft.chmod(0o600)
-        os.replace(draft, path)
-    return path.read_bytes()
+    private_folder(folder)
+    file = folder / "secret"
+    if not file.exists():
+        write_atomically(file, f"{new_id()}{new_id()}".encode(), mode=PRIVATE)
+    return file.read_bytes()

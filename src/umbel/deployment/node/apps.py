@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from umbel.base import AppProject, NotAllowed
+from umbel.deployment.bundle import BUNDLE_MAX_BYTES, unpack_bundle, verify
 from umbel.deployment.node.settings import NodeSettings
 from umbel.deployment.wire import umbel_pb2 as wire
 
@@ -51,12 +52,12 @@ def _own_app(folder: Path, run: wire.RunInfo) -> Path:
 
 
 async def _bundled_app(settings: NodeSettings, run: wire.RunInfo, fetch: Fetch) -> Path:
-    from umbel.deployment.bundle import unpack_bundle, verify  # cryptography: only where needed
-
-    folder = settings.data_dir / "apps" / run.bundle.hash
+    if run.bundle.size_bytes > BUNDLE_MAX_BYTES:
+        raise NotAllowed(
+            f"a bundle of {run.bundle.size_bytes} bytes: more than {BUNDLE_MAX_BYTES}",
+            hint="leave data out of the app's folder",
+        )
     data = await fetch(run.bundle)
     if not settings.trust_any:
         verify(data, run.bundle_signature, settings.trust)
-    if not folder.exists():
-        unpack_bundle(data, folder)
-    return folder
+    return unpack_bundle(data, settings.data_dir / "apps")
