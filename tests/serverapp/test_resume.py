@@ -3,6 +3,7 @@
 import json
 import random
 import resource
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -394,9 +395,10 @@ def test_the_grid_hears_of_every_checkpoint_once_the_log_names_it(tmp_path):
             heard.append(list(self.run.log.entries())[-1].data["round"])
 
     def handler(message):
-        return Message(RecordDict(message.content) | metrics, reply_to=message)
+        content = RecordDict({"arrays": message.content["arrays"], "metrics": metrics})
+        return Message(content, reply_to=message)
 
-    metrics = {"metrics": MetricRecord({"num-examples": 1})}
-    FedAvg().start(Listening(handler, run=run), model(), num_rounds=2)
-    run.close()
+    metrics = MetricRecord({"num-examples": 1})
+    with closing(run):
+        FedAvg().start(Listening(handler, run=run), model(), num_rounds=2)
     assert heard == [0, 1, 2]
