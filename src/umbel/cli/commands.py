@@ -78,12 +78,27 @@ def run(
         typer.Option("--config", "-c", metavar="KEY=VALUE", help="Replace a setting of the app."),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="CONNECTION", help="Run it on this server's nodes instead."),
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="With --on: follow the run until it ends.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing but what went wrong.")
     ] = False,
 ) -> None:
-    """Simulate an app. Ends with status 0 only when the run succeeded."""
+    """Simulate an app, or run it on a server. Ends with status 0 only when the run succeeded."""
+    if on is not None:
+        from umbel.cli.remote import run_remotely
+
+        if nodes or backend or workers:
+            raise typer.BadParameter("--nodes, --backend and --workers are for a simulation")
+        with reported(as_json):
+            status = run_remotely(app_dir, on, config or [], seed, stream=stream, as_json=as_json)
+            raise typer.Exit(status)
     from umbel.cli.running import RunRequest, run_app
 
     request = RunRequest(
@@ -99,12 +114,23 @@ def run(
 
 
 @app.command("ls")
-def list_runs(runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+def list_runs(
+    runs_dir: RunsDir = Path("runs"),
+    on: Annotated[
+        str | None, typer.Option(metavar="CONNECTION", help="Those on this server.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the runs, the newest first."""
     from umbel.cli.showing import print_runs
 
     with reported(as_json):
-        print_runs(runs_dir, as_json)
+        if on is not None:
+            from umbel.cli.remote import print_remote_runs
+
+            print_remote_runs(on, as_json)
+        else:
+            print_runs(runs_dir, as_json)
 
 
 @app.command()

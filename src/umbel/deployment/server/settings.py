@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from umbel.base import SYSTEM_CLOCK, ConfigError
 from umbel.coordinator import Limits
 from umbel.deployment.authority import Authority
 from umbel.deployment.channel import Credentials
+from umbel.deployment.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,8 @@ class ServerSettings:
         Signs new nodes and users; without it nobody can join.
     objects_max_bytes : int or None
         How much the object store may hold.
-    limits : Limits
-        How long is waited, and how much is held.
+    node_grace_s : float
+        How long work waits for a node that is away, before it fails.
     """
 
     data_dir: Path
@@ -47,4 +49,34 @@ class ServerSettings:
     credentials: Credentials | None = None
     authority: Authority | None = None
     objects_max_bytes: int | None = None
-    limits: Limits = field(default_factory=Limits)
+    node_grace_s: float = 300.0
+
+    @property
+    def limits(self) -> Limits:
+        """The coordinator's part of the settings."""
+        return Limits(node_grace_s=self.node_grace_s)
+
+    def with_keys(self) -> ServerSettings:
+        """Return the settings with the keys that ``umbel server init`` made in the data folder.
+
+        Raises
+        ------
+        ConfigError
+            There are none.
+        """
+        if self.insecure:
+            return self
+        if not (self.data_dir / "authority").exists():
+            raise ConfigError(
+                "the data folder holds no keys",
+                hint="make them with `umbel server init`, or try it out with --insecure",
+                folder=self.data_dir,
+            )
+        authority = Authority.load(self.data_dir / "authority")
+        own = Identity.load(self.data_dir / "identity")
+        own.check_valid(SYSTEM_CLOCK.now())
+        return replace(
+            self,
+            credentials=Credentials(authority.ca_pem, own.key_pem, own.cert_pem),
+            authority=authority,
+        )
