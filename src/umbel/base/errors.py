@@ -155,6 +155,12 @@ class VersionMismatch(PeerError):
     code = "U304"
 
 
+class StoreFull(PeerError):
+    """There is no room for an object: a store's bound is reached, or its disk is full."""
+
+    code = "U305"
+
+
 class SecurityError(UmbelError):
     """A request was refused, to keep out what must not come in."""
 
