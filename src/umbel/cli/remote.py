@@ -38,7 +38,9 @@ def add_connection(
             hint="--join TOKEN, or for a server without TLS: --address HOST:PORT --insecure",
         )
     connections.add(connection, replace=replace)
-    console().print(f"[green]{name}[/] is {connection.address}. Run an app: umbel run APP --on {name}")
+    console().print(
+        f"[green]{name}[/] is {connection.address}. Run an app: umbel run APP --on {name}"
+    )
 
 
 def print_connections(as_json: bool) -> None:

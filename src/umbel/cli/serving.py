@@ -64,7 +64,9 @@ def run_server(settings: ServerSettings, *, log_json: bool) -> None:
 
     def on_start(server: Server) -> None:
         tls = "without TLS" if settings.insecure else "mutual TLS"
-        out.print(f"umbel server on {settings.host}:{server.port} ({tls}), data in {settings.data_dir}")
+        out.print(
+            f"umbel server on {settings.host}:{server.port} ({tls}), data in {settings.data_dir}"
+        )
 
     async def main() -> None:
         ended = asyncio.Event()

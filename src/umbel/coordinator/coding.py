@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -109,7 +109,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     out = {}
-    for name, default in _defaults(kind):
+    for name, default in _defaults(cast(Hashable, kind)):
         item = getattr(value, name)
         if item != default:
             out[name] = _plain(item)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from umbel.base import ConfigError, InvalidTransition, JournalCorrupt, MissingDependency
@@ -55,42 +55,40 @@ class SqlJournal(Journal):
             hint = 'pip install "umbel[deploy]"'
             raise MissingDependency("a journal on disk needs sqlalchemy", hint=hint) from error
         schema = sa.MetaData()
-        number = sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False)
-        columns = (sa.Column("crc", sa.BigInteger), sa.Column("data", sa.LargeBinary))
-        self._entries = sa.Table("entries", schema, number, *columns)
-        self._snapshots = sa.Table(
-            "snapshots", schema, *(column.copy() for column in (number, *columns))
+        self._entries, self._snapshots = (
+            sa.Table(
+                name,
+                schema,
+                sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+                sa.Column("crc", sa.BigInteger, nullable=False),
+                sa.Column("data", sa.LargeBinary, nullable=False),
+            )
+            for name in ("entries", "snapshots")
         )
         try:
-            engine = sa.create_engine(
+            self._engine = sa.create_engine(
                 url, poolclass=sa.pool.StaticPool, connect_args=_connect_args(url)
             )
-            self._connection: Connection = engine.connect()
-            if engine.dialect.name == "sqlite":
-                for pragma in _pragmas(durable):
-                    self._connection.exec_driver_sql(f"PRAGMA {pragma}")
-        except (sa.exc.OperationalError, sa.exc.ArgumentError) as error:
-            why = "another process may have it open; one server writes to a journal"
-            raise ConfigError(f"cannot open the journal: {error.args[0]}", hint=why) from error
-        except sa.exc.DatabaseError as error:
-            raise JournalCorrupt(f"not a journal: {error.args[0]}") from error
-        self._engine = engine
-        with self._transaction():
-            schema.create_all(self._connection)
-        self._last = self._last_number()
+        except sa.exc.ArgumentError as error:
+            raise ConfigError(f"not the address of a database: {url!r}") from error
+        with ExitStack() as undo:
+            undo.callback(self._engine.dispose)
+            with _told():
+                self._connection: Connection = self._engine.connect()
+                undo.callback(self._connection.close)
+                if self._engine.dialect.name == "sqlite":
+                    for pragma in _pragmas(durable):
+                        self._connection.exec_driver_sql(f"PRAGMA {pragma}")
+                    self._connection.commit()
+            with self._transaction():
+                schema.create_all(self._connection)
+            self._last = self._last_number()
+            undo.pop_all()
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        import sqlalchemy as sa
-
-        try:
-            with self._connection.begin():
-                yield
-        except sa.exc.OperationalError as error:
-            hint = "look for a full disk, a lost mount or another server on this folder"
-            raise ConfigError(f"the journal cannot be used: {error.args[0]}", hint=hint) from error
-        except sa.exc.DatabaseError as error:
-            raise JournalCorrupt(f"the database is damaged: {error.args[0]}") from error
+        with _told(), self._connection.begin():
+            yield
 
     def _last_number(self) -> int:
         import sqlalchemy as sa
@@ -145,6 +143,20 @@ class SqlJournal(Journal):
         self._engine.dispose()
 
 
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say in Umbel's own errors what a database cannot do."""
+    import sqlalchemy as sa
+
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        hint = "look for another server on this folder, a full disk or a lost mount"
+        raise ConfigError(f"the journal cannot be used: {error.args[0]}", hint=hint) from error
+    except sa.exc.DatabaseError as error:
+        raise JournalCorrupt(f"the database is damaged: {error.args[0]}") from error
+
+
 def _connect_args(url: str) -> dict[str, Any]:
     # One connection is used by one thread at a time, not always by the same.
     return {"check_same_thread": False, "timeout": 1.0} if url.startswith("sqlite") else {}
@@ -160,6 +172,6 @@ def _row(seq: int, data: bytes) -> dict[str, object]:
 
 
 def _checked(seq: int, crc: int, data: bytes) -> bytes:
-    if not isinstance(data, bytes) or zlib.crc32(data, seq & 0xFFFFFFFF) != crc:
+    if zlib.crc32(data, seq & 0xFFFFFFFF) != crc:
         raise JournalCorrupt("an entry of the journal does not fit its checksum", number=seq)
     return data

@@ -187,10 +187,8 @@ class Server:
 
     def _app_dir(self, run_id: str) -> Path:
         """Return the folder of the run's app, unpacked if it is not yet."""
-        bundle = self.plane.spec(run_id).run.bundle.hash
-        folder = self._settings.data_dir / "apps" / bundle
-        unpack_bundle(self._objects.path(bundle).read_bytes(), folder)
-        return folder
+        bundle = self._objects.path(self.plane.spec(run_id).run.bundle.hash)
+        return unpack_bundle(bundle.read_bytes(), self._settings.data_dir / "apps")
 
     def _stop(self, run_id: str) -> None:
         task = asyncio.ensure_future(self._launcher.stop(run_id))
