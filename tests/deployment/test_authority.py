@@ -12,6 +12,7 @@ from umbel.deployment.certificates import Principal, make_request, new_key, prin
 from umbel.deployment.identity import Identity
 
 DAY = 86_400
+NODE = Principal("node", "3")
 
 
 def mode(path) -> int:
@@ -22,7 +23,7 @@ def extension(pem, kind):
     return x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(kind)
 
 
-def client_identity(authority, principal=Principal("node", "3")) -> Identity:  # noqa: B008
+def client_identity(authority, principal=NODE) -> Identity:
     key = new_key()
     return Identity(key, authority.sign_request(make_request(key), principal, 30), authority.ca_pem)
 

@@ -1,4 +1,5 @@
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -31,8 +32,6 @@ def certificate_with(names, clock):
     """A certificate of a stranger with these alternative names."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([])
-    from datetime import UTC, datetime, timedelta
-
     now = datetime.fromtimestamp(clock.now(), UTC)
     builder = (
         x509.CertificateBuilder(name, name, key.public_key(), 1)

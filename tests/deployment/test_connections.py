@@ -1,4 +1,5 @@
 import stat
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,4 @@ def test_a_folder_in_the_file_is_relative_to_the_file(connections):
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_text_survives_toml(text):
-    import tomllib
-
     assert tomllib.loads(f"a = {_toml_string(text)}") == {"a": text}

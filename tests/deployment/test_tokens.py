@@ -126,7 +126,7 @@ def test_every_shortened_token_is_refused(token):
 
 
 @given(st.text())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_is_a_token_or_an_error_that_teaches(text):
     for candidate in (text, f"umbel1.{text}"):
         with pytest.raises(UmbelError):

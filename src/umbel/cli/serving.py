@@ -17,7 +17,7 @@ from umbel.cli.problems import print_json
 from umbel.cli.tables import console
 
 if TYPE_CHECKING:
-    from umbel.deployment import NodeEvent, Server, ServerSettings
+    from umbel.deployment import NodeEvent, ServerSettings
 
 _CERTIFICATE_DAYS = 365.0
 
@@ -62,11 +62,9 @@ def run_server(settings: ServerSettings, *, log_json: bool) -> None:
             "change everything. Use `umbel server init` and tokens instead.",
         )
 
-    def on_start(server: Server) -> None:
+    def on_start(port: int) -> None:
         tls = "without TLS" if settings.insecure else "mutual TLS"
-        out.print(
-            f"umbel server on {settings.host}:{server.port} ({tls}), data in {settings.data_dir}"
-        )
+        out.print(f"umbel server on {settings.host}:{port} ({tls}), data in {settings.data_dir}")
 
     async def main() -> None:
         ended = asyncio.Event()

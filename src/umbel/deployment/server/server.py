@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -211,16 +210,3 @@ def _tls(credentials: Credentials) -> grpc.ServerCredentials:
         root_certificates=credentials.authority,
         require_client_auth=True,
     )
-
-
-async def serve(
-    settings: ServerSettings, ended: asyncio.Event, on_start: Callable[[Server], None]
-) -> None:
-    """Run a server until ``ended`` is set."""
-    server = Server(settings)
-    try:
-        await server.start()
-        on_start(server)
-        await ended.wait()
-    finally:
-        await server.close()
