@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that holds the runs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but what went wrong.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the start of one, 'latest', or a path.")
@@ -78,10 +79,11 @@ def run(
         typer.Option("--config", "-c", metavar="KEY=VALUE", help="Replace a setting of the app."),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
-    as_json: AsJson = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing but what went wrong.")
+    resumable: Annotated[
+        bool, typer.Option("--resumable", help="Save a checkpoint after every round.")
     ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Simulate an app. Ends with status 0 only when the run succeeded."""
     from umbel.cli.running import RunRequest, run_app
@@ -94,8 +96,24 @@ def run(
         seed=seed,
         overrides=config or [],
         runs_dir=runs_dir,
+        resumable=resumable,
     )
     raise typer.Exit(run_app(request, as_json=as_json, quiet=quiet))
+
+
+@app.command()
+def resume(
+    run: RunName,
+    runs_dir: RunsDir = Path("runs"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a run that was cut off, from its last checkpoint, to the same model."""
+    from umbel.cli.running import resume_app
+
+    with reported(as_json):
+        status = resume_app(run, runs_dir, as_json=as_json, quiet=quiet)
+    raise typer.Exit(status)
 
 
 @app.command("ls")
