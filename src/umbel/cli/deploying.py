@@ -211,15 +211,6 @@ def stop(run: RemoteRun, on: On = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def resume(run: RemoteRun, on: On = None, as_json: AsJson = False) -> None:
-    """Let a run on a server that failed or was stopped go on from its last checkpoint."""
-    from umbel.cli.remote import resume_run
-
-    with reported(as_json):
-        resume_run(run, on, as_json)
-
-
-@app.command()
 def pull(
     run: RemoteRun = "latest",
     on: On = None,

@@ -76,6 +76,7 @@ class RunHistory:
                 # Rounds that were cut off are done again, and overwrite what they gave before.
                 del self.failures[self._failures_kept :]
                 self.status, self.seconds = "unfinished", None
+                self.learning_began = data["start"] > 0
                 self.error = self.traceback = None
             case "run_finished" | "run_failed":
                 self.status = data["status"]

@@ -129,11 +129,10 @@ def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None
 def verify_run(name: str, runs_dir: Path, as_json: bool) -> None:
     """Say whether the log of a run is whole; raise if it was changed."""
     folder = find_run(name, runs_dir)
-    last = None
-    for last in read_log(folder / "log.jsonl"):
-        pass
-    if last is None:
+    entries = list(read_log(folder / "log.jsonl"))
+    if not entries:
         raise ConfigError("the log of the run is empty", run=folder.name)
+    last = entries[-1]
     if as_json:
         facts = {"run-id": folder.name, "entries": last.seq + 1, "last-hash": last.hash}
         print_json({"success": True, **facts})

@@ -153,7 +153,8 @@ class Strategy(ABC):
 
         First ``evaluate_fn(0, initial_arrays)``; then in each round: training, evaluation by
         clients, ``evaluate_fn(round, arrays)``, ``callbacks``, ``should_stop``. An exception of
-        one of these functions ends the run.
+        one of these functions ends the run. In a run that is resumed, rounds that are over are not
+        run again; what these functions remember themselves starts anew.
 
         Parameters
         ----------
