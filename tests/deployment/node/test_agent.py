@@ -48,7 +48,7 @@ def test_a_large_reply_is_pushed_as_an_object_and_a_cut_goes_on_at_its_offset(ki
             session = await server.session()
             session.welcome(compression=wire.COMPRESSION_ZSTD)
             task = kit.query("zeros", size=3_000_000)
-            server.objects.cut_after_bytes = 1_000_000
+            server.objects.cuts, server.objects.cut_after_bytes = 1, 1_000_000
             reply = await session.answer_to(task)
             (_, first), (name, second) = server.objects.pushes
             assert (first, second) == (0, 1024 * 1024)
@@ -66,7 +66,7 @@ def test_a_cut_download_goes_on_at_its_offset(kit, compression):
             session = await server.session()
             session.welcome(compression=compression)
             task = kit.train(server, size=1_000_000)
-            server.objects.cut_after_bytes = 2 * 1024 * 1024
+            server.objects.cuts, server.objects.cut_after_bytes = 1, 2 * 1024 * 1024
             reply = await session.answer_to(task)
             assert [offset for _, offset in server.objects.pulls] == [0, 2 * 1024 * 1024]
             assert kit.content(server, reply)["arrays"]["w"].numpy()[-1] == 1_000_000
@@ -235,13 +235,13 @@ def test_a_download_that_the_server_interrupts_by_going_away_goes_on_when_it_is_
             session = await server.session()
             session.welcome()
             task = kit.train(server)
-            body = server.objects.complete.pop(task.body.hash)
-            server.objects.cut_after_bytes = 0
-            server.objects.complete[task.body.hash] = body
+            server.objects.cuts = 1_000_000
             session.send(task=task)
             await session.receive("accepted")
+            await server.objects.begun.wait()
             await server.stop()
             await events.wait("disconnected")
+            server.objects.cuts = 0
             await server.start()
             session = await server.session()
             assert list(session.hello.held) == [task.message_id]

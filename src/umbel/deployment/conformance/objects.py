@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -27,8 +28,12 @@ class ObjectTable(ObjectsServicer):
         Objects that a push has not finished.
     pulls, pushes : list of (str, int)
         Name and first offset of each transfer, in order.
-    cut_after_bytes : int or None
-        The next transfer is cut when so many bytes have passed.
+    cut_after_bytes : int
+        How many bytes pass in a transfer that is cut.
+    cuts : int
+        How many of the next transfers are cut.
+    begun : asyncio.Event
+        Set when a transfer begins.
     compression : Compression
         How chunks are packed when the other side accepts it.
     """
@@ -38,7 +43,9 @@ class ObjectTable(ObjectsServicer):
         self.partial: dict[str, bytearray] = {}
         self.pulls: list[tuple[str, int]] = []
         self.pushes: list[tuple[str, int]] = []
-        self.cut_after_bytes: int | None = None
+        self.cut_after_bytes = 0
+        self.cuts = 0
+        self.begun = asyncio.Event()
         self.compression: wire.Compression.ValueType = wire.COMPRESSION_NONE
 
     def add(self, data: bytes) -> wire.Object:
@@ -63,6 +70,7 @@ class ObjectTable(ObjectsServicer):
     ) -> AsyncIterator[wire.Chunk]:
         name, offset = request.object.hash, int(request.offset)
         self.pulls.append((name, offset))
+        self.begun.set()
         data = self.complete.get(name)
         if data is None:
             await abort_with(context, NotFound(f"there is no object {name[:12]}"))
@@ -92,6 +100,7 @@ class ObjectTable(ObjectsServicer):
             if not name:
                 name, size = item.object.hash, int(item.object.size_bytes)
                 self.pushes.append((name, int(item.chunk.offset)))
+                self.begun.set()
             stored = self.partial.setdefault(name, bytearray())
             if item.chunk.offset != len(stored):
                 raise ProtocolError(f"offset {item.chunk.offset}, where {len(stored)} comes next")
@@ -110,5 +119,7 @@ class ObjectTable(ObjectsServicer):
         return len(stored)
 
     def _taken_cut(self) -> int | None:
-        cut, self.cut_after_bytes = self.cut_after_bytes, None
-        return cut
+        if not self.cuts:
+            return None
+        self.cuts -= 1
+        return self.cut_after_bytes

@@ -71,7 +71,8 @@ class Session:
         """
         while True:
             try:
-                message = await asyncio.wait_for(self._in.get(), PATIENCE_S)
+                async with asyncio.timeout(PATIENCE_S):
+                    message = await self._in.get()
             except TimeoutError:
                 raise ReplyTimeout(f"the node sent no {kind} within {PATIENCE_S:g} s") from None
             got = message.WhichOneof("kind")
@@ -135,7 +136,8 @@ class ScriptedServer(NodesServicer):
             None does.
         """
         try:
-            return await asyncio.wait_for(self._sessions.get(), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                return await self._sessions.get()
         except TimeoutError:
             raise ReplyTimeout(f"no node connected within {PATIENCE_S:g} s") from None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -210,8 +210,10 @@ class Agent:
         try:
             try:
                 outcome = await self._execute(task, node_id)
-            except UmbelError as error:
-                outcome = _failed(*ids, error, ErrorCode.MESSAGE_UNAVAILABLE)
+            except Exception as error:  # whatever it is: somebody waits for an answer
+                expected = isinstance(error, UmbelError)
+                code = ErrorCode.MESSAGE_UNAVAILABLE if expected else ErrorCode.UNKNOWN
+                outcome = _failed(*ids, error, code)
                 self._journal.commit(outcome)
         finally:
             self._tasks.pop(task.message_id, None)
@@ -264,17 +266,18 @@ class Agent:
         with self._cache.held(item.hash):
             return (await self._fetch(item)).read_bytes()
 
-    async def _with_server(self, use: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _with_server(self, use: Callable[[Connection], Coroutine[Any, Any, T]]) -> T:
         """Use the connection, and the next one when it fails."""
         while True:
             connection = await asyncio.shield(self._connection)
             try:
-                return await use(connection)
+                return await connection.during(use(connection))
             except UmbelError as error:
                 if not may_pass(error):
                     raise
             with suppress(TimeoutError):
-                await asyncio.wait_for(connection.lost.wait(), _RETRY_S)
+                async with asyncio.timeout(_RETRY_S):
+                    await connection.lost.wait()
 
     def _deliver(self, outcome: Outcome) -> None:
         """Begin to hand over what came of a task, if the server is there."""
@@ -301,7 +304,7 @@ async def _end(tasks: set[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _failed(run_id: str, message_id: str, error: UmbelError, code: ErrorCode) -> Outcome:
+def _failed(run_id: str, message_id: str, error: Exception, code: ErrorCode) -> Outcome:
     number, reason, kind, _ = error_fields(error, code, with_traceback=False)
     return Outcome(run_id, message_id, failure=Failure(number, kind or "", reason or ""))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -21,6 +21,8 @@ from umbel.deployment.wire.umbel_pb2_grpc import NodesStub, ObjectsStub
 
 if TYPE_CHECKING:
     from umbel.deployment.wire.umbel_pb2_grpc import ObjectsAsyncStub
+
+T = TypeVar("T")
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
 CODEC = "safetensors"
@@ -99,6 +101,28 @@ class Connection:
         except grpc.RpcError as error:
             raise mapped(error) from error
         raise Unreachable("the server ended the session")
+
+    async def during(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of work that needs the session, and end it with the session.
+
+        Raises
+        ------
+        Unreachable
+            The session has ended. What gRPC says to calls on a channel that is being closed is not
+            to be told from a cancellation of the caller, and does not get out of here.
+        """
+        task = asyncio.create_task(work)
+        lost = asyncio.create_task(self.lost.wait())
+        try:
+            await asyncio.wait({task, lost}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in (task, lost):
+                each.cancel()
+            await asyncio.gather(task, lost, return_exceptions=True)
+        failed = task.cancelled() or task.exception() is not None
+        if failed and self.lost.is_set():
+            raise Unreachable("the session has ended")
+        return task.result()
 
     async def leave(self) -> None:
         """Tell the server that nothing will be sent any more."""

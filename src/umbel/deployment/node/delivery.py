@@ -35,10 +35,11 @@ async def deliver(
             return
         except FileNotFoundError:
             return  # acknowledged or cancelled meanwhile
-        except UmbelError as error:
-            if may_pass(error):
+        except (UmbelError, OSError) as error:
+            if isinstance(error, UmbelError) and may_pass(error):
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(connection.lost.wait(), _RETRY_S)
+                    async with asyncio.timeout(_RETRY_S):
+                        await connection.lost.wait()
                 continue
             code, reason, kind, _ = error_fields(
                 error, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, with_traceback=False

@@ -88,7 +88,8 @@ class Worker:
         """End the process and all that it started."""
         self._writer.close()
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), _GOODBYE_S)
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._process.wait()
         await self.kill()
 
     async def kill(self) -> None:
@@ -102,7 +103,8 @@ class Worker:
 
     async def _death(self) -> NodeLost:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), _GOODBYE_S)
+            async with asyncio.timeout(_GOODBYE_S):
+                await self._process.wait()
         await self.kill()
         if self._process.returncode is None:
             raise StateError("a worker neither lives nor ended")
