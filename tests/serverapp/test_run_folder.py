@@ -89,8 +89,8 @@ def test_a_run_leaves_what_the_page_says(federate, tmp_path, monkeypatch):
 @pytest.mark.parametrize("resumable", [False, True])
 def test_a_folder_that_cannot_be_made(federate, tmp_path, resumable):
     (tmp_path / "runs").touch()
+    simulation = {"run_dir": tmp_path / "runs" / "one", "resumable": resumable}
     with pytest.raises(ConfigError, match=r"folder of the run cannot be written: Not a directory"):
-        simulation = {"run_dir": tmp_path / "runs" / "one", "resumable": resumable}
         federate(FedAvg(), None, simulation=simulation)
 
 
