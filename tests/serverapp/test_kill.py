@@ -10,7 +10,7 @@ import pytest
 
 import umbel
 from umbel.base import Seeds
-from umbel.serverapp import read_log
+from umbel.serverapp import Checkpoints, read_log
 
 PROGRAM = """
 import os
@@ -131,10 +131,10 @@ def test_a_kill_at_every_kind_of_step(begin, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_do_not_work_on_one_run(begin, tmp_path):
-    from umbel.serverapp import Checkpoints
-
-    held = Checkpoints(tmp_path / "run" / "checkpoints")
-    process = begin(tmp_path / "run")
-    assert process.wait() == 1
+    assert begin(tmp_path, kill_at="round_finished").wait() == -signal.SIGKILL
+    log = (tmp_path / "log.jsonl").read_bytes()
+    held = Checkpoints(tmp_path / "checkpoints")
+    assert begin(tmp_path).wait() == 1
+    assert (tmp_path / "log.jsonl").read_bytes() == log
     held.close()
-    assert not (tmp_path / "run" / "log.jsonl").read_bytes()
+    assert begin(tmp_path).wait() == 0

@@ -342,7 +342,8 @@ def test_the_log_names_what_lies_there(learn, tmp_path):
     assert [(d["start"], d["round"]) for d in named] == [(1, n) for n in range(ROUNDS + 1)]
     last = named[-1]
     saved = Saved(last["start"], last["round"], last["sha256"], last["size_bytes"])
-    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints", [saved])
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+    checkpoints.adopt([saved])
     assert checkpoints.latest(1).finished
     checkpoints.close()
     lines = (tmp_path / "run" / "metrics.jsonl").read_bytes()

@@ -79,9 +79,7 @@ class Checkpoints:
     Parameters
     ----------
     folder : Path
-        Where the files lie; what else lies there from a process that was killed is removed.
-    saved : iterable of Saved
-        What the run log names, in its order.
+        Where the files lie; it is locked for this process.
 
     Raises
     ------
@@ -100,14 +98,18 @@ class Checkpoints:
     start-1-round-3.safetensors 3 None
     """
 
-    def __init__(self, folder: Path, saved: Iterable[Saved] = ()) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._newest = {one.start: one for one in saved}
+        self._newest: dict[int, Saved] = {}
         with naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(folder / "lock")
+
+    def adopt(self, saved: Iterable[Saved]) -> None:
+        """Take over what the run log names, in its order, and remove all else that lies here."""
+        self._newest = {one.start: one for one in saved}
         names = {one.name for one in self._newest.values()}
-        for path in folder.glob("start-*"):
+        for path in self._folder.glob("start-*"):
             if path.name not in names:
                 path.unlink()
 

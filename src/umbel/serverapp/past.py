@@ -35,6 +35,25 @@ class Past:
     saved: list[Saved] = field(default_factory=list)
     metrics_size_bytes: int = 0
 
+    @staticmethod
+    def place(folder: Path | None, has_log: bool) -> Path:
+        """Return where the checkpoints of the run in ``folder`` lie.
+
+        Raises
+        ------
+        ConfigError
+            There is no folder, or it holds no log although it should.
+        """
+        if folder is None:
+            raise ConfigError(
+                "a run without a folder cannot be resumed", hint="name one: run_dir=..."
+            )
+        if has_log and not (folder / "log.jsonl").exists():
+            raise ConfigError(
+                "there is no run to resume", hint="name the folder of a run", run_dir=folder
+            )
+        return folder / "checkpoints"
+
     @classmethod
     def of(cls, folder: Path | None) -> Self:
         """Read the log in ``folder``.
@@ -46,11 +65,7 @@ class Past:
         ProtocolError
             The log was changed after it was written.
         """
-        path = folder / "log.jsonl" if folder is not None else None
-        if path is None or not path.exists():
-            raise ConfigError(
-                "there is no run to resume", hint="name the folder of a run", run_dir=folder
-            )
+        path = cls.place(folder, has_log=True).parent / "log.jsonl"
         past, event = cls(), ""
         for entry in read_log(path):
             past.entries, event = past.entries + 1, entry.event

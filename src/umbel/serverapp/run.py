@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,49 +101,56 @@ class Run:
     cohort: tuple[int, ...] = ()
     failures: list[Failure] = field(default_factory=list)
     result: Result | None = None
-    log: RunLog = field(init=False, repr=False)
+    log: RunLog = field(default_factory=RunLog, init=False, repr=False)
     checkpoints: Checkpoints | None = field(default=None, init=False, repr=False)
     _failed_before: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        past = Past.of(self.folder) if self.resume else None
+        past: Past | None = None
         try:
-            self.log = RunLog(self.folder / "log.jsonl" if self.folder else None)
+            if self.resumable or self.resume:
+                # First of all the lock: a log that another process writes to is left alone.
+                with self._written():
+                    self.checkpoints = Checkpoints(Past.place(self.folder, self.resume))
+            if self.resume:
+                past = Past.of(self.folder)
+            self._open_log(past)
+            self.resumable = self.checkpoints is not None
+            self.resume = past is not None and past.entries > 0
+            if past is not None and self.resume:
+                self._go_on(past)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise ConfigError(
                 f"the folder of the run cannot be written: {error.strerror}",
                 hint="name another one with --runs-dir, or run_dir in Python",
                 run_dir=self.folder,
             ) from error
+
+    def _open_log(self, past: Past | None) -> None:
+        with self._written():
+            self.log = RunLog(self.folder / "log.jsonl" if self.folder else None)
         if self.log.count and past is None:
-            self.log.close()
             raise ConfigError(
                 "the folder holds a run already",
                 hint="choose another one, or resume it",
                 run_dir=self.folder,
             )
-        try:
-            self._go_on(past)
-        except BaseException:
-            self.log.close()
-            raise
 
-    def _go_on(self, past: Past | None) -> None:
-        """Find the checkpoints, and stand where the past has come to, if there is one."""
-        self.resumable = self.resumable or self.resume
-        self.resume = past is not None and past.entries > 0
-        if not self.resumable:
-            return
-        if self.folder is None:
-            raise ConfigError(
-                "a run without a folder cannot be resumed", hint="name one: run_dir=..."
-            )
-        self.checkpoints = Checkpoints(self.folder / "checkpoints", past.saved if past else ())
-        if past is None or not self.resume:
-            return
+    def _go_on(self, past: Past) -> None:
+        """Stand where the past has come to."""
         self.run_id, self.seeds = past.run_id, Seeds(past.seed)
         self.run_config = past.run_config
-        past.truncate_metrics(self.folder / "metrics.jsonl")
+        if self.checkpoints is not None and self.folder is not None:
+            self.checkpoints.adopt(past.saved)
+            past.truncate_metrics(self.folder / "metrics.jsonl")
         last = past.saved[-1] if past.saved else None
         self.emit(
             "run_resumed",
@@ -151,7 +159,7 @@ class Run:
         )
 
     def close(self) -> None:
-        """Close the log."""
+        """Close the log, and let others work on the run."""
         self.log.close()
         if self.checkpoints is not None:
             self.checkpoints.close()
