@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from umbel.cli.commands import AsJson, app
+from umbel.cli.commands import AsJson
+from umbel.cli.commands import app as app
 from umbel.cli.problems import reported
 
 server_commands = typer.Typer(help="Serve nodes and users.", invoke_without_command=True)

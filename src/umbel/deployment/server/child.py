@@ -19,7 +19,7 @@ from umbel.deployment.server.grid import NetworkGrid
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsStub
 from umbel.records import Context, RecordDict
-from umbel.serverapp import Run, ServerApp, conclude, note_failure
+from umbel.serverapp import Run, ServerApp, conclude, note_failure, read_log
 from umbel.store import ObjectStore
 
 
@@ -54,7 +54,10 @@ def _interrupt(signum: int, frame: Any) -> None:
 def _serve(begin: wire.BeginReply, stub: ServerAppsStub) -> None:
     config: dict[str, Any] = json.loads(begin.run.run_config or "{}")
     folder = Path(begin.run_dir)
-    resume = (folder / "log.jsonl").exists()
+    log = folder / "log.jsonl"
+    resume = log.exists()
+    if resume and any(entry.event == "run_finished" for entry in read_log(log)):
+        return  # The process was killed between the end of the run and saying so.
     run = Run(
         begin.run.run_id,
         Seeds(begin.run.seed),
@@ -65,7 +68,7 @@ def _serve(begin: wire.BeginReply, stub: ServerAppsStub) -> None:
     )
     start = SYSTEM_CLOCK.monotonic()
     try:
-        if not resume:
+        if not run.resume:
             run.emit(
                 "run_started",
                 run_id=run.run_id,

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
-from importlib.metadata import version
 from typing import Any
 
 import grpc.aio
@@ -26,6 +25,7 @@ from umbel.coordinator import (
 from umbel.deployment.errors import abort_with
 from umbel.deployment.server.callers import Callers
 from umbel.deployment.server.plane import Plane
+from umbel.deployment.software import software
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import NodesServicer
 
@@ -193,7 +193,7 @@ def _welcome(hello: wire.Hello, protocol: int, node_id: int, now: float) -> wire
         welcome=wire.Welcome(
             protocol=protocol,
             node_id=node_id,
-            software=f"umbel/{version('umbel')}",
+            software=software(),
             heartbeat_s=HEARTBEAT_S,
             server_time_s=now,
             codec="safetensors",
