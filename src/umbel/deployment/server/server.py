@@ -101,9 +101,7 @@ class Server:
         self.port = self._listen(public, address)
 
         private = grpc.aio.server(options=server_options())
-        service = ServerAppsService(
-            self.plane, self._runs_dir, self._app_dir, self._launcher.progressed
-        )
+        service = ServerAppsService(self.plane, self._runs_dir, self._app_dir, self._launcher)
         umbel_pb2_grpc.add_ServerAppsServicer_to_server(service, private)
         private.add_insecure_port(f"unix:{self._socket_dir / 's'}")
         self._grpc = [public, private]

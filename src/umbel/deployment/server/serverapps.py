@@ -21,6 +21,7 @@ from umbel.coordinator import (
     RunStarted,
 )
 from umbel.deployment.errors import abort_with
+from umbel.deployment.server.launcher import Launcher
 from umbel.deployment.server.plane import Plane
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsServicer
@@ -39,12 +40,12 @@ class ServerAppsService(ServerAppsServicer):
         plane: Plane,
         runs_dir: Path,
         app_dir: Callable[[str], Path],
-        on_progress: Callable[[str], None],
+        launcher: Launcher,
     ) -> None:
         self._plane = plane
         self._runs_dir = runs_dir
         self._app_dir = app_dir
-        self._on_progress = on_progress
+        self._launcher = launcher
 
     async def Begin(  # noqa: N802  the names are the wire's
         self, request: wire.BeginRequest, context: _Context
@@ -120,7 +121,7 @@ class ServerAppsService(ServerAppsServicer):
     async def Release(  # noqa: N802
         self, request: wire.ReleaseRequest, context: _Context
     ) -> wire.ReleaseReply:
-        self._on_progress(request.run_id)
+        self._launcher.progressed(request.run_id)
         ids = tuple(request.message_ids)
         try:
             self._plane.submit(
@@ -145,6 +146,7 @@ class ServerAppsService(ServerAppsServicer):
             )
         except UmbelError as error:
             await abort_with(context, error)
+        self._launcher.forget(request.run_id)
         return wire.EndReply()
 
     def _reply(self, name: str, answer: Answer) -> wire.MessageReply:

@@ -51,6 +51,10 @@ class ServerSettings:
     objects_max_bytes: int | None = None
     node_grace_s: float = 300.0
 
+    def __post_init__(self) -> None:
+        # The processes of server apps may change their working folder.
+        object.__setattr__(self, "data_dir", self.data_dir.absolute())
+
     @property
     def limits(self) -> Limits:
         """The coordinator's part of the settings."""
