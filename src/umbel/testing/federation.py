@@ -35,7 +35,7 @@ def run_world(world: World, seed: int) -> Outcome:
     AssertionError
         If something does not hold.
     """
-    loop = Loop(Seeds(seed).child("world").python())
+    loop = Loop(Seeds(seed).child("world"))
     server = Server(loop, Network(loop, world.faults, world.nodes), world)
     sessions = count()
     server.nodes.extend(NodeModel(server, n, world, sessions) for n in range(world.nodes))

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from random import Random
 from typing import Any
 
-from umbel.base import VirtualClock
+from umbel.base import Seeds, VirtualClock
 
 _LATENCY_S = 0.05
 
@@ -49,9 +48,9 @@ class Fault:
 class Loop:
     """Calls in the order of their virtual time; equal times in the order they were asked for."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, seeds: Seeds) -> None:
         self.clock = VirtualClock()
-        self.chance = chance
+        self.chance = seeds.python()
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
 
