@@ -28,6 +28,7 @@ from umbel.base.errors import (
     RoundError,
     SecurityError,
     StateError,
+    StoreFull,
     TokenExpired,
     TokenUsed,
     UmbelError,
@@ -43,10 +44,11 @@ from umbel.base.limits import (
     ROUND_TIMEOUT_S,
     TENSORS_MAX_COUNT,
 )
-from umbel.base.loading import load_object
+from umbel.base.loading import load_object, set_up
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
 from umbel.base.processes import die_with_parent, exit_text
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
+from umbel.base.randomstate import random_state, set_random_state
 from umbel.base.seeds import Seeds, global_sample, preserved_globals
 from umbel.base.threads import THREADS_ENVIRONMENT, limited_threads, set_threads
 
@@ -91,6 +93,7 @@ __all__ = [
     "Setting",
     "SimulationDefaults",
     "StateError",
+    "StoreFull",
     "SystemClock",
     "TokenExpired",
     "TokenUsed",
@@ -114,6 +117,9 @@ __all__ = [
     "new_id",
     "new_run_id",
     "preserved_globals",
+    "random_state",
     "set_environment",
+    "set_random_state",
     "set_threads",
+    "set_up",
 ]

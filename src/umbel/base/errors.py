@@ -173,6 +173,12 @@ class NotFound(PeerError):
     code = "U307"
 
 
+class StoreFull(Overloaded):
+    """There is no room for an object: a store's bound is reached, or its disk is full."""
+
+    code = "U308"
+
+
 class SecurityError(UmbelError):
     """A request was refused, to keep out what must not come in."""
 

@@ -209,8 +209,9 @@ class Authority:
             raise ConfigError(f"the authority expired on {end:%Y-%m-%d}", hint="make a new one")
         if not valid_days > 0:
             raise ConfigError(f"a certificate cannot be valid for {valid_days} days")
+        end = min(end, now + timedelta(min(valid_days, AUTHORITY_VALID_DAYS)))
         builder = (
-            _builder(key, common_name, now - _BACKDATED, min(now + timedelta(valid_days), end))
+            _builder(key, common_name, now - _BACKDATED, end)
             .issuer_name(self._certificate.subject)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from umbel.base import BadSignature, ConfigError, NotAuthenticated, ProtocolError
+from umbel.base import BadSignature, ConfigError, NotAuthenticated, ProtocolError, content_hash
 from umbel.deployment.extra import needs_cryptography
 
 if TYPE_CHECKING:
@@ -244,6 +244,23 @@ def fingerprint(cert_pem: bytes) -> str:
     from cryptography.hazmat.primitives import hashes
 
     return load_certificate(cert_pem).fingerprint(hashes.SHA256()).hex()
+
+
+@needs_cryptography()
+def key_fingerprint(csr_pem: bytes) -> str:
+    """Return the SHA-256 of a request's public key (DER), as 64 hexadecimal digits.
+
+    Raises
+    ------
+    ProtocolError
+        If it is no request, or not for an ECDSA P-256 key.
+    BadSignature
+        If the request was not signed by the key that it holds.
+    """
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    key = requested_key(csr_pem)
+    return content_hash([key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)])
 
 
 def valid_until(cert_pem: bytes) -> float:

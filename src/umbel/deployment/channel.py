@@ -64,10 +64,20 @@ def open_channel(
         return grpc.aio.insecure_channel(address, options=options)
     if server_name is not None:
         options.append(("grpc.ssl_target_name_override", server_name))
-    ssl = grpc.ssl_channel_credentials(
+    return grpc.aio.secure_channel(address, _for_client(credentials), options=options)
+
+
+def open_blocking_channel(address: str, credentials: Credentials | None = None) -> grpc.Channel:
+    """Return a channel for code without asyncio; it connects when it is first used."""
+    if credentials is None:
+        return grpc.insecure_channel(address, options=_bounds())
+    return grpc.secure_channel(address, _for_client(credentials), options=_bounds())
+
+
+def _for_client(credentials: Credentials) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
         credentials.authority, credentials.key, credentials.certificate
     )
-    return grpc.aio.secure_channel(address, ssl, options=options)
 
 
 def _bounds() -> list[Option]:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from umbel.base import (
     SYSTEM_CLOCK,
@@ -36,12 +36,14 @@ if TYPE_CHECKING:
 
 GRACE_DAYS = 30.0
 """How long a token's certificate outlives it, so that the server can say that it expired."""
+TOKEN_TTL_MAX_S = 366 * 86_400.0
 TOKEN_MAX_CHARS = 16_384
+"""The longest text that is read from a file as a token."""
 
 GrantedRole = Literal["node", "user", "admin"]
 
 _VERSION = "umbel1"
-_GRANT = re.compile(r"(node|user|admin)\.([0-9]{1,11})\.([0-9a-f]{16})\.?(.*)")
+_GRANT = re.compile(r"(node|user|admin)\.([0-9]{1,11})\.([0-9a-f]{16})(?:\.(.+))?")
 _NAME_MAX_CHARS = 64
 _DAY_S = 86_400.0
 
@@ -108,7 +110,21 @@ def grant_of(principal: Principal) -> Grant:
             hint="join with a token from: umbel token create",
         )
     role, expires_at, _, name = match.groups()
-    return Grant(principal.name, role, name or None, float(expires_at))  # type: ignore[arg-type]
+    return Grant(principal.name, role, name, float(expires_at))  # type: ignore[arg-type]
+
+
+def granted_role(text: str) -> GrantedRole:
+    """Return the role that a text names.
+
+    Raises
+    ------
+    ConfigError
+        If it is none that a token can give.
+    """
+    for role in get_args(GrantedRole):
+        if role == text:
+            return cast(GrantedRole, role)
+    raise ConfigError(f"no token gives the role {text!r}", hint="one of node, user, admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,8 +274,10 @@ def create_token(
     >>> JoinToken.decode(token.encode()) == token
     True
     """
-    if not (0 < ttl_s < math.inf):
-        raise ConfigError(f"a token cannot be valid for {ttl_s} seconds", hint="3600 is an hour")
+    if not 0 < ttl_s <= TOKEN_TTL_MAX_S:
+        raise ConfigError(
+            f"a token cannot be valid for {ttl_s} seconds", hint="3600 is an hour; at most a year"
+        )
     if not addresses:
         raise ConfigError("a token needs an address", hint="where will others reach the server?")
     for address in addresses:

@@ -16,6 +16,7 @@ from umbel.base import (
     AppLoadError,
     Seeds,
     load_object,
+    set_up,
 )
 from umbel.clientapp import ClientApp, error_fields, serve
 from umbel.records import (
@@ -57,16 +58,6 @@ def load_app(spec: AppSpec) -> ClientApp:
     else:
         app = load_object(str(spec.reference), Path(spec.app_dir) if spec.app_dir else None)
     return checked_app(app, spec)
-
-
-def set_up(reference: str | None) -> None:
-    """Call the function, if one is named, that prepares this process for the app."""
-    if reference is None:
-        return
-    prepare = load_object(reference)
-    if not callable(prepare):
-        raise AppLoadError("the setup of an app is a function without arguments", app=reference)
-    prepare()
 
 
 def checked_app(app: object, spec: AppSpec) -> ClientApp:

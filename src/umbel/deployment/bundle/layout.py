@@ -25,6 +25,8 @@ BUNDLE_FILES_MAX_COUNT = 5_000
 """The largest number of files in a bundle."""
 PATH_MAX_BYTES = 512
 """The longest path of a file in a bundle, in UTF-8."""
+PATH_MAX_DEPTH = 32
+"""The largest number of parts of a path."""
 NAME_MAX_BYTES = 255
 """The longest name of a file or folder, in UTF-8: what file systems take."""
 
@@ -210,8 +212,10 @@ def _check_path(path: str, parts: list[str]) -> None:
             hint="rename it",
             file=repr(path),
         )
-    if len(path.encode()) > PATH_MAX_BYTES:
-        raise BundleError(f"the path is longer than {PATH_MAX_BYTES} bytes", file=path)
+    if len(path.encode()) > PATH_MAX_BYTES or len(parts) > PATH_MAX_DEPTH:
+        raise BundleError(
+            f"the path is longer than {PATH_MAX_BYTES} bytes or {PATH_MAX_DEPTH} parts", file=path
+        )
     if path == MANIFEST_NAME:
         raise BundleError("this name is the manifest's own", hint="rename the file", file=path)
 

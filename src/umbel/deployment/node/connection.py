@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import platform
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import grpc
@@ -16,6 +14,7 @@ from umbel.base import SYSTEM_CLOCK, ProtocolError, Unreachable, VersionMismatch
 from umbel.deployment.channel import open_channel
 from umbel.deployment.errors import mapped
 from umbel.deployment.node.settings import NodeSettings
+from umbel.deployment.software import software
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import NodesStub, ObjectsStub
 
@@ -191,15 +190,6 @@ def _hello(settings: NodeSettings, secret: bytes, held: Sequence[str]) -> wire.H
         codecs=[CODEC],
         compressions=_ACCEPTS,
     )
-
-
-def software() -> str:
-    """Return what this side is: ``"umbel/0.1.0 python/3.11.9"``."""
-    try:
-        own = version("umbel")
-    except PackageNotFoundError:
-        own = "unknown"  # run from a checkout
-    return f"umbel/{own} python/{platform.python_version()}"
 
 
 def _checked(welcome: wire.Welcome) -> wire.Welcome:
