@@ -1,4 +1,4 @@
-"""The process that runs a client app for one run: ``-m umbel.deployment.node.worker_process``.
+"""The process that runs a client app for one run: ``python -m umbel.deployment.worker``.
 
 It holds no connection and decides nothing. The agent writes a line of JSON for each task into a
 socket and gets a line back; bodies and states are files. It ends with the agent.
