@@ -42,7 +42,9 @@ def server(
     http_port: Annotated[
         int | None, typer.Option(help="For /healthz, /readyz and /metrics.")
     ] = None,
-    insecure: Annotated[bool, typer.Option(help="No TLS: everybody may do everything.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="No TLS: everybody may do everything.")
+    ] = False,
     node_grace_s: Annotated[
         float, typer.Option(help="Seconds that work waits for a node that is away.")
     ] = 300.0,
@@ -142,7 +144,7 @@ def node(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The machine's name by default.")] = None,
     max_tasks: Annotated[int, typer.Option(min=1, help="Tasks at once, of several runs.")] = 1,
-    insecure: Annotated[bool, typer.Option(help="No TLS.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="No TLS.")] = False,
     log_json: LogJson = False,
 ) -> None:
     """Work for a server until SIGTERM or Ctrl-C; reconnects for ever."""
@@ -174,8 +176,10 @@ def connect(
         str | None, typer.Option(metavar="TOKEN", help="From the server's admin; or @FILE.")
     ] = None,
     address: Annotated[str | None, typer.Option(metavar="HOST:PORT")] = None,
-    insecure: Annotated[bool, typer.Option(help="No TLS.")] = False,
-    replace: Annotated[bool, typer.Option(help="Take the place of one of that name.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="No TLS.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of one of that name.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Remember a server under a name; without a name, list those that are known."""
@@ -192,7 +196,7 @@ def connect(
 def log(
     run: RemoteRun = "latest",
     on: On = None,
-    follow: Annotated[bool, typer.Option(help="Until the run ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Until the run ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the log of a run on a server."""

@@ -74,8 +74,10 @@ def _serve(begin: wire.BeginReply, stub: ServerAppsStub) -> None:
                 run_id=run.run_id,
                 seed=run.seeds.seed,
                 app=begin.run.app_name,
+                app_dir=begin.app_dir,
                 nodes=len(stub.ConnectedNodes(wire.NodesRequest(run_id=run.run_id)).node_ids),
                 backend="deployment",
+                workers=None,
                 run_config=config,
             )
         rounds, sha256 = conclude(run, _run_main(begin, run, stub))

@@ -96,7 +96,9 @@ class RunsService(RunsServicer):
         except UmbelError as error:
             await abort_with(context, error)
 
-    async def Stop(self, request: wire.RunRequest, context: _Context) -> wire.RunState:  # noqa: N802
+    async def Stop(  # noqa: N802
+        self, request: wire.RunRequest, context: _Context
+    ) -> wire.RunState:
         try:
             caller = self._callers.known(context).require("user", "admin")
             run = self._run(request.run_id, caller)
@@ -108,7 +110,9 @@ class RunsService(RunsServicer):
         except UmbelError as error:
             await abort_with(context, error)
 
-    async def Resume(self, request: wire.RunRequest, context: _Context) -> wire.RunState:  # noqa: N802
+    async def Resume(  # noqa: N802
+        self, request: wire.RunRequest, context: _Context
+    ) -> wire.RunState:
         try:
             caller = self._callers.known(context).require("user", "admin")
             run = self._run(request.run_id, caller)
@@ -117,7 +121,9 @@ class RunsService(RunsServicer):
         except UmbelError as error:
             await abort_with(context, error)
 
-    async def Files(self, request: wire.RunRequest, context: _Context) -> wire.FilesReply:  # noqa: N802
+    async def Files(  # noqa: N802
+        self, request: wire.RunRequest, context: _Context
+    ) -> wire.FilesReply:
         try:
             caller = self._callers.known(context).require("user", "admin")
             run = self._run(request.run_id, caller)
