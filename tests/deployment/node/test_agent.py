@@ -85,7 +85,7 @@ def test_a_body_that_is_not_what_it_is_named_by_is_refused(kit):
             reply = await session.answer_to(task)
             assert reply.failure.code == ErrorCode.MESSAGE_UNAVAILABLE
             assert reply.failure.kind == "ProtocolError"
-            assert "named by" in reply.failure.reason
+            assert "do not have the hash" in reply.failure.reason
             server.objects.complete[task.body.hash] = good
             assert kit.metrics(server, await session.answer_to(kit.train(server)))["seen"] == 1
 

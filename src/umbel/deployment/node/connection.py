@@ -28,7 +28,6 @@ CODEC = "safetensors"
 
 _EOF: object = vars(grpc.aio)["EOF"]  # the stubs do not know it
 _GREETING_S = 30.0
-_ACCEPTS = (wire.COMPRESSION_ZSTD, wire.COMPRESSION_NONE)
 
 
 class Connection:
@@ -188,8 +187,15 @@ def _hello(settings: NodeSettings, secret: bytes, held: Sequence[str]) -> wire.H
         capacity=settings.max_tasks,
         held=held,
         codecs=[CODEC],
-        compressions=_ACCEPTS,
+        compressions=[
+            *([wire.COMPRESSION_ZSTD] if settings.compress else []),
+            wire.COMPRESSION_NONE,
+        ],
     )
+
+
+def _compressions(settings: NodeSettings) -> list[wire.Compression.ValueType]:
+    return [*([wire.COMPRESSION_ZSTD] if settings.compress else []), wire.COMPRESSION_NONE]
 
 
 def _checked(welcome: wire.Welcome) -> wire.Welcome:

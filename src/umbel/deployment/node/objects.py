@@ -1,10 +1,8 @@
-"""What a node has fetched: a bounded cache of objects, named by the SHA-256 of their bytes."""
+"""What a node has fetched: a bounded cache of the server's objects on disk."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,19 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from umbel.base import Overloaded, ProtocolError
+from umbel.base import ProtocolError, StoreFull
 from umbel.deployment.transfer import pull
 from umbel.deployment.wire import umbel_pb2 as wire
+from umbel.store import ObjectStore
 
 if TYPE_CHECKING:
     from umbel.deployment.wire.umbel_pb2_grpc import ObjectsAsyncStub
 
 _NAME = re.compile(r"[0-9a-f]{64}")
-_READ_BYTES = 1024 * 1024
 
 
 class ObjectCache:
-    """Keeps objects until others need their place; those in use stay.
+    """Keeps objects until others need their place; those that are held stay.
 
     Parameters
     ----------
@@ -35,23 +33,22 @@ class ObjectCache:
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._complete, self._partial = folder / "complete", folder / "partial"
+        # What a power cut takes is fetched again.
+        self._store = ObjectStore(folder, durable=False)
         self._max_bytes = max_bytes
-        self._used: Counter[str] = Counter()
+        self._held: Counter[str] = Counter()
         self._fetching: dict[str, asyncio.Lock] = {}
-        for part in (self._complete, self._partial):
-            part.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def held(self, hash: str) -> Iterator[None]:
         """Keep an object while the block runs, from when it is here on."""
-        self._used[hash] += 1
+        self._held[hash] += 1
         try:
             yield
         finally:
-            self._used[hash] -= 1
-            if not self._used[hash]:
-                del self._used[hash]
+            self._held[hash] -= 1
+            if not self._held[hash]:
+                del self._held[hash]
                 self._fetching.pop(hash, None)
 
     async def fetch(
@@ -66,7 +63,7 @@ class ObjectCache:
         ------
         ProtocolError
             Its name is none, or the bytes are not those that it is named by.
-        Overloaded
+        StoreFull
             It does not fit into the cache.
         UmbelError
             What ``pull`` raises.
@@ -75,70 +72,20 @@ class ObjectCache:
         if not _NAME.fullmatch(name):
             raise ProtocolError(f"{name[:100]!r} does not name an object")
         async with self._fetching.setdefault(name, asyncio.Lock()):
-            if self.size(name) is None:
+            if not self._store.touch(name):
                 self._make_room(item)
-                await pull(stub, item, self, accepts=accepts)
-        path = self._complete / name
-        os.utime(path)
-        return path
-
-    def size(self, hash: str, /) -> int | None:
-        """Return the size of a complete object, or None."""
-        try:
-            return (self._complete / hash).stat().st_size
-        except FileNotFoundError:
-            return None
-
-    def offset(self, hash: str, /) -> int:
-        """Return how many bytes of an incomplete object are here."""
-        try:
-            return (self._partial / hash).stat().st_size
-        except FileNotFoundError:
-            return 0
-
-    def write(self, hash: str, offset: int, data: bytes, /) -> None:
-        """Add bytes to an incomplete object."""
-        with (self._partial / hash).open("ab") as file:
-            if file.tell() != offset:
-                raise ProtocolError(f"bytes at offset {offset}, where {file.tell()} comes next")
-            file.write(data)
-
-    def finish(self, hash: str, size_bytes: int, /) -> None:
-        """Check an object's hash and give it its place.
-
-        Raises
-        ------
-        ProtocolError
-            Its hash is not its name; what there was is deleted.
-        """
-        path = self._partial / hash
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while data := file.read(_READ_BYTES):
-                digest.update(data)
-        if digest.hexdigest() != hash:
-            path.unlink()
-            raise ProtocolError(
-                "an object's bytes are not those that it is named by",
-                hint="if it comes again, the server's store or the connection is damaged",
-                object=hash[:12],
-                size_bytes=size_bytes,
-            )
-        os.replace(path, self._complete / hash)
+                await pull(stub, item, self._store, accepts=accepts)
+        return self._store.path(name)
 
     def _make_room(self, item: wire.Object) -> None:
         """Delete what has not been used for longest, until the object fits."""
-        files = [path for part in (self._complete, self._partial) for path in part.iterdir()]
-        stats = {path: path.stat() for path in files}
-        total = sum(s.st_size for s in stats.values()) - self.offset(item.hash)
-        for path in sorted(files, key=lambda p: stats[p].st_mtime_ns):
-            if total + item.size_bytes <= self._max_bytes:
-                return
-            if path.name not in self._used:
-                path.unlink()
-                total -= stats[path].st_size
-        if total + item.size_bytes > self._max_bytes:
-            raise Overloaded(
+        room = self._max_bytes - (item.size_bytes - self._store.offset(item.hash))
+        if self._store.total_bytes() > room:
+            self._store.sweep(self._held.__contains__, keep_bytes=max(0, room))
+            # What there was of this object may have had to go as well.
+            room = self._max_bytes - (item.size_bytes - self._store.offset(item.hash))
+        if self._store.total_bytes() > room:
+            raise StoreFull(
                 f"an object of {item.size_bytes} bytes does not fit into this node's cache of "
                 f"{self._max_bytes} bytes",
                 hint="give the node a larger cache",

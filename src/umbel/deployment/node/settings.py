@@ -46,6 +46,9 @@ class NodeSettings:
         What it is called; the name of the machine by default.
     cache_max_bytes : int
         How much of what it fetched it keeps.
+    compress : bool
+        Whether transfers may be compressed. It helps where the connection is slower than some
+        100 MB/s and the models are not dense noise, and costs time elsewhere.
     threads : int, optional
         How many threads numeric libraries use. By default 1 in a run with a seed, so that its
         result is that of the simulation to the last bit, and otherwise as many as they choose.
@@ -68,6 +71,7 @@ class NodeSettings:
     server_name: str | None = None
     name: str = field(default_factory=socket.gethostname)
     cache_max_bytes: int = 16 * 1024**3
+    compress: bool = False
     threads: int | None = None
 
     def __post_init__(self) -> None:

@@ -50,7 +50,7 @@ class Worker:
         path = os.pathsep.join([str(Path(__file__).parents[3]), own.get("PYTHONPATH", "")])
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "umbel.deployment.worker"),
+                *(sys.executable, "-P", "-m", "umbel.clientapp.process"),
                 *(str(theirs.fileno()), str(os.getpid())),
                 pass_fds=[theirs.fileno()],
                 env={**own, "PYTHONPATH": path.rstrip(os.pathsep)},

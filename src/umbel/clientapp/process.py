@@ -1,7 +1,8 @@
-"""The process that runs a client app for one run: ``python -m umbel.deployment.worker``.
+"""A process that runs a client app for one run: ``python -m umbel.clientapp.process``.
 
-It holds no connection and decides nothing. The agent writes a line of JSON for each task into a
-socket and gets a line back; bodies and states are files. It ends with the agent.
+A node's agent starts it. It holds no connection, loads nothing that connections need, and decides
+nothing. The agent writes a line of JSON for each task into a socket and gets a line back; bodies
+and states are files. It ends with the agent.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from umbel.base import Seeds, die_with_parent, load_object, set_threads
-from umbel.clientapp import ClientApp, ErrorFields, error_fields, serve
+from umbel.clientapp.app import ClientApp
+from umbel.clientapp.serving import ErrorFields, error_fields, serve
 from umbel.records import Context, ErrorCode, RecordDict, decode, encode
 
 _REASON_MAX_CHARS = 8_000
