@@ -228,6 +228,7 @@ BROKEN = {
     "current_arrays_stay": WritesToTheModel,
     "runs_are_repeatable": CountsAllItsObjects,
     "state_travels": ForgetsItsState,
+    "a_run_is_resumed": ForgetsItsState,
     "state_of_others_is_refused": LoadsAnything,
 }
 

@@ -18,6 +18,7 @@ from umbel.testing.bits import bits, carried, first_unsound
 from umbel.testing.cases import Check, asserting, changed, with_nan
 from umbel.testing.clients import Federation, Wrap
 from umbel.testing.fakegrid import FakeGrid
+from umbel.testing.resuming import a_run_is_resumed
 
 Make = Callable[[], Strategy]
 
@@ -69,6 +70,7 @@ def strategy_checks(
         "current_arrays_stay": _current_arrays_stay,
         "runs_are_repeatable": _runs_are_repeatable,
         "state_travels": _state_travels,
+        "a_run_is_resumed": a_run_is_resumed,
         "state_of_others_is_refused": _state_of_others_is_refused,
         "same_bits_on_backends": same_bits_on_backends,
     }
