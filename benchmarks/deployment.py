@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -184,7 +185,9 @@ def measure(nodes: int, kilobytes: int, rounds: int, *, tls: bool) -> dict[str, 
         ended = entries[-1]
         if ended["event"] != "run_finished":
             raise SystemExit(f"the run failed: {ended['data']}")
-        seconds = [e["data"]["seconds"] for e in entries if e["event"] == "round_finished"]
+        # From start to start, so that publishing and the checkpoint are in it.
+        times = [e["at"] for e in entries if e["event"] in ("round_started", "run_finished")]
+        seconds = [end - begin for begin, end in pairwise(times)]
         idle_mb, idle_cpu = federation.idle()
         return {
             "first": first_s,

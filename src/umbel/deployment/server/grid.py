@@ -16,7 +16,7 @@ from umbel.deployment.server.outgoing import Outbox
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsStub
 from umbel.records import ArrayRecord, Error, ErrorCode, Message, RecordDict, decode
-from umbel.serverapp import Folded, Grid, Replies, Run, no_reply
+from umbel.serverapp import Folded, Grid, Replies, Run, StoredArrays, no_reply
 from umbel.store import ObjectStore
 from umbel.updates import Aggregator
 
@@ -117,6 +117,13 @@ class NetworkGrid(Grid):
         views = self._open(written).array_records["arrays"]
         self._outbox.know({"arrays": views}, written)
         return views
+
+    def stored(self, arrays: ArrayRecord) -> StoredArrays | None:
+        written = self._outbox.known({"arrays": arrays})
+        if written is None:
+            return None
+        path = self._objects.path(written.hash)
+        return StoredArrays(path, written.hash, written.size_bytes)
 
     def checkpointed(self) -> None:
         """Let the server forget the replies that went into the checkpoint."""
