@@ -1,7 +1,7 @@
 """The server's side of an app: the grid, the contract of a strategy, rounds, results, the log."""
 
 from umbel.serverapp.app import ServerApp
-from umbel.serverapp.checkpoint import Checkpoint, Checkpoints, Saved
+from umbel.serverapp.checkpoint import Checkpoint, Checkpoints, Saved, StoredArrays
 from umbel.serverapp.ending import conclude, note_failure
 from umbel.serverapp.frozen import frozen_copy
 from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
@@ -37,6 +37,7 @@ __all__ = [
     "Saved",
     "ServerApp",
     "ShouldStop",
+    "StoredArrays",
     "Strategy",
     "WeightedSampler",
     "conclude",

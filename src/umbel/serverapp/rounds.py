@@ -111,10 +111,16 @@ class RoundLoop:
         run = self._run
         if run.checkpoints is None:
             return
-        strategy, grid = self._strategy.state_dict(), self._grid.state_dict()
         run.save(
             Checkpoint(
-                run.start, server_round, finished, self._result, strategy, grid, random_state()
+                run.start,
+                server_round,
+                finished,
+                self._result,
+                self._strategy.state_dict(),
+                self._grid.state_dict(),
+                random_state(),
+                self._grid.stored(self._result.arrays),
             )
         )
         self._grid.checkpointed()

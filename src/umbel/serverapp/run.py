@@ -178,6 +178,7 @@ class Run:
             round=saved.server_round,
             sha256=saved.sha256,
             size_bytes=saved.size_bytes,
+            arrays_sha256=saved.arrays_sha256,
             metrics_size_bytes=size_on_disk(self.folder / "metrics.jsonl"),
         )
         self.log.sync()
