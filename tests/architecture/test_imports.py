@@ -31,6 +31,7 @@ HOMES = {
     "threadpoolctl": ("simulation/*", "updates/spill.py"),
     "torch": (*ML_LIBRARY, "clientapp/torch.py"),
     "typer": ("cli/*",),
+    "xgboost": (),
 }
 # `import umbel` may load NumPy, and none of these.
 NOT_AT_IMPORT = sorted(HOMES.keys() - {"cloudpickle", "threadpoolctl"})

@@ -29,6 +29,8 @@ ADOPTED: dict[str, tuple[str, ...]] = {
     "FedProx": (),
     "FedMedian": (),
     "FedTrimmedAvg": (),
+    "FedXgbBagging": (),
+    "FedXgbCyclic": (),
     "QFedAvg": (),
     "Krum": (),
     "MultiKrum": (),
