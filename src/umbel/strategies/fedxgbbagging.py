@@ -27,10 +27,11 @@ class FedXgbBagging(Boosting):
     Guestrin 2016, arXiv:1603.02754. The server needs no XGBoost.
 
     The model is one array of uint8, empty to begin with, and then the JSON that
-    ``xgboost.Booster().load_model(bytearray(array.numpy()))`` takes. A client boosts it by ``n``
-    iterations and replies with these alone: ``booster[-n:].save_raw("json")``, or with all of it
-    when the model was empty. Everything else than trees, the base score too, is that of the first
-    reply ever: set ``base_score`` if clients' labels are distributed differently.
+    ``xgboost.Booster().load_model(bytearray(array.numpy()))`` takes. A client boosts it by some
+    iterations and replies with these alone: ``booster[before:].save_raw("json")``, where ``before``
+    is the ``num_boosted_rounds()`` of what it got, or 0. Everything else than trees, the base score
+    too, is that of the first reply ever: set ``base_score`` if clients' labels are distributed
+    differently.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from typing import Any
 from umbel.base import AggregationError, RejectedReply
 from umbel.updates.trees import Malformed, check_tree, entry, floats, whole, wholes
 
-_MORE_TREES = 'booster[-n:].save_raw("json")'
+_MORE_TREES = 'booster[before:].save_raw("json")'
 
 
 @dataclass(frozen=True)
