@@ -8,7 +8,7 @@ BIN       := $(TEST_VENV)/bin
 # takes the build that this machine's index offers and the extra finds it in place.
 TORCH      := torch==2.13.0
 # Every extra that a test uses: no test needs TensorFlow (Keras runs on JAX) or dp-accounting.
-TEST_EXTRAS := torch,jax,sklearn,ray,deploy,plot,dev
+TEST_EXTRAS := torch,jax,sklearn,ray,deploy,datasets,plot,dev
 
 PIP_FLAGS := --quiet --disable-pip-version-check
 
