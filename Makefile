@@ -9,7 +9,7 @@ BIN       := $(TEST_VENV)/bin
 TORCH      := torch==2.13.0
 # Every extra that a test uses: no test needs TensorFlow (Keras runs on JAX) or dp-accounting, and
 # `dev` has XGBoost without CUDA.
-TEST_EXTRAS := torch,jax,sklearn,ray,deploy,plot,dev
+TEST_EXTRAS := torch,jax,sklearn,ray,deploy,datasets,plot,dev
 
 PIP_FLAGS := --quiet --disable-pip-version-check
 

@@ -43,8 +43,9 @@ LATER = {
     "start_client": _DEPLOYMENT,
     "start_numpy_client": _DEPLOYMENT,
     "start_server": _DEPLOYMENT,
+    "tested_datasets": "any data set will do: nothing is said of those that are not on a list",
 }
-"""Names that are still to come, and what to do until then."""
+"""Names that are still to come, or have no use here, and what to do instead."""
 
 _UNKNOWN = "write it without this name; docs/coming-from-flower.md lists what is there"
 

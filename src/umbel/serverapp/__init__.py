@@ -8,6 +8,7 @@ from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
 from umbel.serverapp.replies import Replies
 from umbel.serverapp.result import Failure, Result, RoundTiming
+from umbel.serverapp.rounds import require_finite
 from umbel.serverapp.run import Observer, Run, RunEvent
 from umbel.serverapp.runlog import LogEntry, RunLog, read_log, strict_json
 from umbel.serverapp.sampling import FractionSampler, Sampler
@@ -47,5 +48,6 @@ __all__ = [
     "plot_metrics",
     "read_log",
     "rejected",
+    "require_finite",
     "strict_json",
 ]
