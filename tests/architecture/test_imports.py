@@ -37,8 +37,8 @@ HOMES = {
     "threadpoolctl": ("base/threads.py", "updates/spill.py"),
     "torch": (*ML_LIBRARY, "clientapp/torch.py"),
     "typer": ("cli/*",),
-    "zstandard": ("deployment/*",),
     "xgboost": (),
+    "zstandard": ("deployment/*",),
 }
 # `import umbel` may load NumPy, and none of these.
 NOT_AT_IMPORT = sorted(HOMES.keys() - {"cloudpickle", "threadpoolctl"})
