@@ -34,9 +34,11 @@ HOMES = {
     "sklearn": ML_LIBRARY,
     "sqlalchemy": ("store/*",),
     "tensorflow": ML_LIBRARY,
-    "threadpoolctl": ("simulation/*", "updates/spill.py"),
+    "threadpoolctl": ("base/threads.py", "updates/spill.py"),
     "torch": (*ML_LIBRARY, "clientapp/torch.py"),
     "typer": ("cli/*",),
+    "zstandard": ("deployment/*",),
+    "xgboost": (),
 }
 # `import umbel` may load NumPy, and none of these.
 NOT_AT_IMPORT = sorted(HOMES.keys() - {"cloudpickle", "threadpoolctl"})

@@ -52,6 +52,7 @@ class RunHistory:
     error: str | None = None
     traceback: str | None = None
     started_at: float | None = None
+    _failures_kept: int = 0
 
     def apply(self, event: str, data: Mapping[str, Any]) -> None:
         """Take in one event; events that tell nothing new here are passed over."""
@@ -69,6 +70,14 @@ class RunHistory:
                 self.failures.append(dict(data))
             case "round_finished":
                 self.round_seconds[data["round"]] = data["seconds"]
+            case "checkpoint_saved":
+                self._failures_kept = len(self.failures)
+            case "run_resumed":
+                # Rounds that were cut off are done again, and overwrite what they gave before.
+                del self.failures[self._failures_kept :]
+                self.status, self.seconds = "unfinished", None
+                self.learning_began = data["start"] > 0
+                self.error = self.traceback = None
             case "run_finished" | "run_failed":
                 self.status = data["status"]
                 self.seconds = data["seconds"]
@@ -178,7 +187,18 @@ def find_run(name: str, runs_dir: Path) -> Path:
 
 
 def run_folders(runs_dir: Path) -> list[Path]:
-    """Return the folders of all runs, the newest first."""
+    """Return the folders of all runs, the newest first.
+
+    Raises
+    ------
+    ConfigError
+        If ``runs_dir`` is there and is no folder.
+    """
+    if runs_dir.exists() and not runs_dir.is_dir():
+        raise ConfigError(
+            f"{runs_dir} is a file, not a folder of runs",
+            hint="--runs-dir names the folder that holds the runs' folders",
+        )
     return sorted((log.parent for log in runs_dir.glob("*/log.jsonl")), key=_age, reverse=True)
 
 

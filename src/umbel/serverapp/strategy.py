@@ -51,6 +51,8 @@ class Strategy(ABC):
         skipped and the model stays as it is.
     max_repeats : int
         How often a phase is repeated at most.
+    require_finite : bool
+        Whether a model that holds NaN or infinity ends the run with ``AggregationError``.
     """
 
     current_arrays: ArrayRecord = ArrayRecord()
@@ -58,6 +60,7 @@ class Strategy(ABC):
     min_completion: int | float = 1
     on_shortfall: OnShortfall = "end"
     max_repeats: int = 3
+    require_finite: bool = True
 
     @abstractmethod
     def configure_train(
@@ -153,7 +156,8 @@ class Strategy(ABC):
 
         First ``evaluate_fn(0, initial_arrays)``; then in each round: training, evaluation by
         clients, ``evaluate_fn(round, arrays)``, ``callbacks``, ``should_stop``. An exception of
-        one of these functions ends the run.
+        one of these functions ends the run. In a run that is resumed, rounds that are over are not
+        run again; what these functions remember themselves starts anew.
 
         Parameters
         ----------
@@ -181,7 +185,7 @@ class Strategy(ABC):
         NotEnoughReplies
             A phase stayed below ``min_completion``, as ``on_shortfall`` has it.
         AggregationError
-            Replies do not fit together, or all weights are zero.
+            Replies do not fit together, all weights are zero, or the new model holds NaN.
         UsageError
             An argument, or what one of the functions returned, is of another type.
         """
@@ -189,7 +193,9 @@ class Strategy(ABC):
 
         loop = RoundLoop(self, grid, timeout, train_config, evaluate_config, evaluate_fn)
         calls = (callbacks,) if callable(callbacks) else tuple(callbacks)
-        return loop.run(initial_arrays, num_rounds, should_stop, calls)
+        loop.begin(initial_arrays)
+        del initial_arrays  # they are published; if nobody else holds them, they can go
+        return loop.run(num_rounds, should_stop, calls)
 
     def _fold(self, aggregator: Aggregator[Any], replies: Iterable[Message]) -> Any:
         """Return the outcome over the replies, or ``None`` if too few of them can be used."""
