@@ -56,27 +56,26 @@ def table_of(data: Any) -> Table:
     PartitionError
         It is of no kind that is known, or its columns differ in length.
     """
-    # By the names of libraries, so that none is imported for data of another kind.
-    libraries = {kind.__module__.partition(".")[0] for kind in type(data).__mro__}
-    if "datasets" in libraries and hasattr(data, "select"):
+    if _is_a(data, "datasets", "Dataset"):
         return HubDataset(data)
-    if "pandas" in libraries and hasattr(data, "columns"):
+    if _is_a(data, "pandas", "DataFrame"):
         return Frame(data)
     if isinstance(data, Mapping) and data and not is_splits(data):
         return Arrays.checked(data)
     what = type(data).__name__
     if isinstance(data, Mapping):
-        what = f"{what} with the splits {list(data)}" if data else f"empty {what}"
+        what = f"{what} of the splits {list(data)}" if data else f"{what} that is empty"
     raise PartitionError(f"a data set cannot be a {what}", hint=f"give {_HINT}")
 
 
 def is_splits(data: Any) -> bool:
-    """Return whether it is a mapping whose values are data sets themselves."""
-    return (
-        isinstance(data, Mapping)
-        and bool(data)
-        and all(isinstance(part, Mapping) or hasattr(part, "columns") for part in data.values())
-    ) or type(data).__name__ == "DatasetDict"
+    """Return whether it is a mapping with data sets among its values."""
+    return isinstance(data, Mapping) and any(
+        isinstance(part, Mapping)
+        or _is_a(part, "datasets", "Dataset", "IterableDataset")
+        or _is_a(part, "pandas", "DataFrame")
+        for part in data.values()
+    )
 
 
 def splits_of(data: Any) -> dict[str, Any]:
@@ -128,6 +127,14 @@ def column_of(data: Any, name: str) -> npt.NDArray[Any]:
 def joined(parts: Sequence[Any]) -> Any:
     """Return the rows of all parts, one after the other; there is one at least."""
     return table_of(parts[0]).joined(parts[1:]) if len(parts) > 1 else parts[0]
+
+
+def _is_a(data: Any, library: str, *names: str) -> bool:
+    """Return whether it is of a class of a library, which is not imported for that."""
+    return any(
+        kind.__name__ in names and kind.__module__.partition(".")[0] == library
+        for kind in type(data).__mro__
+    )
 
 
 def _listed(names: Iterable[str]) -> str:
