@@ -292,8 +292,16 @@ def test_a_worker_that_is_killed_costs_its_clients_reply(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["inprocess", "processes"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("backend", "number", "status"),
+    [
+        ("inprocess", signal.SIGINT, 130),
+        ("inprocess", signal.SIGTERM, 143),
+        ("processes", signal.SIGINT, 130),
+        ("processes", signal.SIGTERM, 143),
+        ("ray", signal.SIGTERM, 143),
+    ],
+)
 def test_an_interrupted_run_says_so_and_leaves_no_process(
     tiny: Path,
     tmp_path: Path,
@@ -302,6 +310,8 @@ def test_an_interrupted_run_says_so_and_leaves_no_process(
     number: signal.Signals,
     status: int,
 ) -> None:
+    if backend == "ray":
+        pytest.importorskip("ray")
     process = start(
         tiny, request.config.rootpath, "--json", "--backend", backend, "-c", "hang=true"
     )
@@ -311,7 +321,7 @@ def test_an_interrupted_run_says_so_and_leaves_no_process(
             break
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(number)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=30)
     assert process.returncode == status, err
     _, alive = psutil.wait_procs(children, timeout=3)
     assert alive == []

@@ -29,13 +29,21 @@ class Terminated(KeyboardInterrupt):
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
     """Let SIGTERM raise :class:`Terminated`; by default it would end the process on the spot."""
+    received = False
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
+        nonlocal received
+        received = True
         raise Terminated("SIGTERM")
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except KeyboardInterrupt as error:
+        # A library that was interrupted while it waited may raise one of its own, as Ray does.
+        if received and not isinstance(error, Terminated):
+            raise Terminated("SIGTERM") from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
