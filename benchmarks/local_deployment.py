@@ -56,10 +56,11 @@ class Program:
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._news:
-                self.lines.append(line.rstrip())
-                self._news.notify_all()
+        with self.process.stdout as output:
+            for line in output:
+                with self._news:
+                    self.lines.append(line.rstrip())
+                    self._news.notify_all()
         with self._news:
             self._news.notify_all()
 
@@ -189,7 +190,9 @@ class LocalDeployment:
         authority = Authority.load(self.data / "authority")
         return create_token(authority, role, [self.address], ttl_s, name)  # type: ignore[arg-type]
 
-    def start_node(self, number: int, *options: str, wait: bool = True) -> Program:
+    def start_node(
+        self, number: int, *options: str, token: str | None = None, wait: bool = True
+    ) -> Program:
         """Start a node, or start it again with the options that it had; it joins if it has not."""
         if options or number not in self._node_options:
             self._node_options[number] = list(options) or ["--trust-any"]
@@ -198,7 +201,7 @@ class LocalDeployment:
         if self.insecure:
             where = [self.address, "--insecure"]
         elif not (data / "identity" / "cert.pem").exists():
-            where = ["--join", self.token("node").encode()]
+            where = ["--join", token or self.token("node").encode()]
         program = self.program(
             *("node", *where, "--data", str(data), "--log-json", *self._node_options[number])
         )
