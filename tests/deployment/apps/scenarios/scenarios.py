@@ -71,7 +71,7 @@ def loop(grid, rounds):
     replies = grid.send_and_receive(Message(asked, node, "query.whoami") for node in nodes)
     answers = [reply.content["facts"]["answer"] for reply in replies]
     assert answers == [f"who, says {node}" for node in nodes], answers
-    return ArrayRecord({"w": model})
+    print("the loop ends with", model.tolist())
 
 
 @server.main()
