@@ -16,12 +16,18 @@ ML_LIBRARY = ("records/bridges/*",)
 HOMES = {
     "cloudpickle": ("simulation/*", "testing/*"),
     "cryptography": ("secagg/*", "deployment/*"),
+    "datasets": ("flwr/datasets/huggingface.py",),
     "grpc": ("deployment/*",),
     "jax": ML_LIBRARY,
     "keras": ML_LIBRARY,
-    "matplotlib": ("cli/plot*.py", "partition/plot*.py", "serverapp/plot*.py"),
+    "matplotlib": (
+        "cli/plot*.py",
+        "partition/plot*.py",
+        "serverapp/plot*.py",
+        "flwr/datasets/plots.py",
+    ),
     "ml_dtypes": ("records/*",),
-    "pandas": ("partition/label_counts.py", "serverapp/tables.py"),
+    "pandas": ("flwr/datasets/frames.py", "partition/label_counts.py", "serverapp/tables.py"),
     "ray": ("simulation/ray*.py",),
     "rich": ("cli/*",),
     "safetensors": (),
@@ -32,6 +38,7 @@ HOMES = {
     "torch": (*ML_LIBRARY, "clientapp/torch.py"),
     "typer": ("cli/*",),
     "zstandard": ("deployment/*",),
+    "xgboost": (),
 }
 # `import umbel` may load NumPy, and none of these.
 NOT_AT_IMPORT = sorted(HOMES.keys() - {"cloudpickle", "threadpoolctl"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,32 @@ def test_numpy_is_the_default(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["new", str(tmp_path / "app")])
     assert result.exit_code == 0
     assert "plain NumPy" in (tmp_path / "app" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("template", "missing", "extras"),
+    [
+        ("pytorch", ["torch"], "torch"),
+        ("jax", ["jax", "sklearn"], "jax,sklearn"),
+        ("numpy", ["sklearn"], "sklearn"),
+    ],
+)
+def test_says_what_to_install(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    template: str,
+    missing: list[str],
+    extras: str,
+) -> None:
+    whole = CliRunner().invoke(app, ["new", str(tmp_path / "whole"), "-t", template])
+    assert "pip install" not in whole.stdout
+    for module in missing:
+        monkeypatch.setitem(sys.modules, module, None)
+    result = CliRunner().invoke(app, ["new", str(tmp_path / "app"), "-t", template])
+    assert result.exit_code == 0
+    assert f'pip install "umbel[{extras}]"' in result.stdout
+    wanted = AppProject.read(tmp_path / "app").root / "pyproject.toml"
+    assert set(extras.split(",")) <= set(re.findall(r"\w+", wanted.read_text()))
 
 
 def test_an_empty_folder_is_filled_and_another_is_refused(tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
 from umbel.cli import app
+from umbel.serverapp import read_log
 
 PROJECT = """
 [project]
@@ -291,7 +293,15 @@ def test_a_worker_that_is_killed_costs_its_clients_reply(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["inprocess", "processes"])
-def test_ctrl_c(tiny: Path, request: pytest.FixtureRequest, backend: str) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_says_so_and_leaves_no_process(
+    tiny: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    backend: str,
+    number: signal.Signals,
+    status: int,
+) -> None:
     process = start(
         tiny, request.config.rootpath, "--json", "--backend", backend, "-c", "hang=true"
     )
@@ -299,11 +309,16 @@ def test_ctrl_c(tiny: Path, request: pytest.FixtureRequest, backend: str) -> Non
     for line in process.stderr:
         if "hanging" in line:
             break
-    process.send_signal(signal.SIGINT)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
     out, err = process.communicate(timeout=10)
-    assert process.returncode == 130, err
+    assert process.returncode == status, err
+    _, alive = psutil.wait_procs(children, timeout=3)
+    assert alive == []
     answer = json.loads(out)
     assert answer["success"] is False
     assert answer["status"] == "interrupted"
     assert answer["error-code"] == "interrupted"
     assert "Traceback" not in err
+    *_, last = read_log(tmp_path / answer["run_dir"] / "log.jsonl")
+    assert (last.event, last.data["status"]) == ("run_failed", "interrupted")

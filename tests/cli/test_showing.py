@@ -56,6 +56,16 @@ def test_ls_of_nothing(umbel: Callable[..., Result]) -> None:
     assert json.loads(umbel("ls", "--json").stdout) == {"success": True, "runs": []}
 
 
+@pytest.mark.parametrize("command", [["ls"], ["show", "latest"]])
+def test_a_file_is_no_folder_of_runs(
+    umbel: Callable[..., Result], tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("?")
+    result = umbel(*command, "--runs-dir", str(tmp_path / "notes.txt"))
+    assert result.exit_code == 2
+    assert "is a file, not a folder of runs" in " ".join(result.stderr.split())
+
+
 def test_show(umbel: Callable[..., Result], write_run: WriteRun) -> None:
     write_run("20270101-1")
     text = umbel("show", "2027").stdout

@@ -10,7 +10,7 @@ import pytest
 
 import umbel
 from umbel import flwr as fl
-from umbel.base import ConfigError, RecordError, UsageError
+from umbel.base import AggregationError, ConfigError, RecordError, UsageError
 from umbel.flwr.instructions import OK, FitRes, pack, unpack
 from umbel.strategies import FedAdam
 
@@ -48,6 +48,16 @@ def run(strategy: Any, nodes: int = 4, rounds: int = 1, client_fn: Any = None, *
 
 def config(server_round: int) -> dict[str, Any]:
     return {"mu": 0.5}
+
+
+def test_a_model_that_is_not_finite_ends_the_run() -> None:
+    class Dividing(fl.server.strategy.FedAvg):
+        def aggregate_fit(self, server_round: int, results: Any, failures: Any) -> Any:
+            return to_parameters([np.array([1.0, np.nan])]), {}
+
+    with pytest.raises(AggregationError, match="NaN or infinity") as caught:
+        run(Dividing(on_fit_config_fn=config))
+    assert caught.value.context == {"round": 1, "key": "0"}
 
 
 def test_a_round_averages_what_came_and_tells_what_failed() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from umbel.base import ConfigError, NotEnoughReplies, UsageError
+from umbel.base import AggregationError, ConfigError, NotEnoughReplies, UsageError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Strategy
 from umbel.strategies import FedAvg
@@ -29,6 +29,21 @@ class TestOverrides:
         result = federate(strategy, plus_one, initial=initial, num_rounds=1)
         assert result.arrays["w"].view().tolist() == [0.0, 0.0]
         assert result.train_metrics_clientapp == {1: MetricRecord({"n": 1})}
+
+    @pytest.mark.parametrize("broken", [np.nan, np.inf])
+    def test_a_model_that_is_not_finite_ends_the_run(self, federate, initial, plus_one, broken):
+        class Dividing(FedAvg):
+            def aggregate_train(self, server_round, replies):
+                values = {"w": np.ones(2), "bias": np.array([broken if server_round == 2 else 0.0])}
+                return ArrayRecord(values), None
+
+        initial = ArrayRecord({"w": np.zeros(2), "bias": np.zeros(1)})
+        with pytest.raises(AggregationError, match="NaN or infinity") as caught:
+            federate(Dividing(), plus_one, initial=initial, num_rounds=3)
+        assert caught.value.context == {"round": 2, "key": "bias"}
+        lenient = Dividing(require_finite=False)
+        result = federate(lenient, plus_one, initial=initial, num_rounds=2)
+        assert not np.isfinite(result.arrays["bias"].view()).any()
 
     def test_replies_may_be_left_out_before_super(self, federate, initial, plus_one):
         class Picky(FedAvg):

@@ -134,6 +134,19 @@ class TestRun:
         with pytest.raises(ConfigError, match="holds a run already"):
             Run(folder=tmp_path)
 
+    def test_of_two_runs_that_begin_at_once_one_gets_the_folder(self, tmp_path):
+        first = Run(folder=tmp_path)
+        with pytest.raises(ConfigError, match="holds a run already"):
+            Run(folder=tmp_path)
+        first.emit("run_started")
+        first.close()
+        assert [entry.event for entry in read_log(tmp_path / "log.jsonl")] == ["run_started"]
+
+    def test_a_run_that_never_began_leaves_the_folder_free(self, tmp_path):
+        Run(folder=tmp_path).close()
+        assert list(tmp_path.iterdir()) == []
+        Run(folder=tmp_path).close()
+
     def test_metrics_are_a_line_each(self, tmp_path):
         run = Run(folder=tmp_path, server_round=3)
         run.record_metrics("train", MetricRecord({"loss": math.nan, "per_class": [1, 2]}))

@@ -1,5 +1,6 @@
 """What keeping replies on disk promises besides the rules: bounds, blocks, and clear errors."""
 
+import signal
 import subprocess
 import sys
 
@@ -101,6 +102,29 @@ def test_the_folder_goes_with_its_aggregator(tmp_path):
     assert list(tmp_path.glob("*/*"))
     del aggregator
     assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from umbel.updates import KeepReplies, MedianRule
+
+keep = KeepReplies(MedianRule(), spill_dir=sys.argv[1])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_leaves_no_folder_for_long(tmp_path):
+    held = KeepReplies(MedianRule(), spill_dir=tmp_path)
+    (ours,) = tmp_path.iterdir()
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    newest = KeepReplies(MedianRule(), spill_dir=tmp_path)
+    assert ours in tmp_path.iterdir()
+    assert len(list(tmp_path.iterdir())) == 2  # the one that is held, and the newest
+    del held, newest
+    assert list(tmp_path.iterdir()) == []
 
 
 PROGRAM = """

@@ -14,6 +14,14 @@ from umbel.base import ConfigError
 # What stands for the app's own names in the templates.
 _PACKAGE, _NAME = "app_package", "app-name"
 
+# What the app of a template imports, and the extra of Umbel that installs it.
+_LIBRARIES = {
+    "numpy": {"sklearn": "sklearn"},
+    "sklearn": {"sklearn": "sklearn"},
+    "pytorch": {"torch": "torch", "sklearn": "sklearn"},
+    "jax": {"jax": "jax", "sklearn": "sklearn"},
+}
+
 
 def create_app(folder: Path, template: str) -> None:
     """Write the template's files into ``folder`` and print what to do next.
@@ -45,6 +53,9 @@ def create_app(folder: Path, template: str) -> None:
         )
     _copy(files("umbel.cli") / "templates" / template, folder, package, name)
     print(f"Made {folder}, an app that learns with {template}. Next:\n")
+    missing = [extra for module, extra in _LIBRARIES[template].items() if find_spec(module) is None]
+    if missing:
+        print(f'  pip install "umbel[{",".join(missing)}]"')
     print(f"  umbel run {folder}")
     print("  umbel show latest\n")
     print(f"Start reading in {folder / package / 'client_app.py'}.")

@@ -187,7 +187,18 @@ def find_run(name: str, runs_dir: Path) -> Path:
 
 
 def run_folders(runs_dir: Path) -> list[Path]:
-    """Return the folders of all runs, the newest first."""
+    """Return the folders of all runs, the newest first.
+
+    Raises
+    ------
+    ConfigError
+        If ``runs_dir`` is there and is no folder.
+    """
+    if runs_dir.exists() and not runs_dir.is_dir():
+        raise ConfigError(
+            f"{runs_dir} is a file, not a folder of runs",
+            hint="--runs-dir names the folder that holds the runs' folders",
+        )
     return sorted((log.parent for log in runs_dir.glob("*/log.jsonl")), key=_age, reverse=True)
 
 

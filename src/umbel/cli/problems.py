@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import typer
 
@@ -15,9 +17,27 @@ from umbel.base import UmbelError, UsageError
 from umbel.cli.tables import console
 from umbel.serverapp import strict_json
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 _FRAMES_SHOWN = 4
+
+
+class Terminated(KeyboardInterrupt):
+    """Somebody sent SIGTERM: the run ends as with Ctrl-C, and says so in its log."""
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated`; by default it would end the process on the spot."""
+
+    def end(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated("SIGTERM")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -33,12 +53,12 @@ def reported(as_json: bool = False) -> Iterator[None]:
 
 
 def exit_status(error: BaseException, *, learning_began: bool = False) -> int:
-    """Return 2 if the command was called wrongly, 130 for Ctrl-C, else 1.
+    """Return 2 if the command was called wrongly, 130 for Ctrl-C, 143 for SIGTERM, else 1.
 
     Once the app learns, an error of usage is the app's own: that is a failed run.
     """
     if isinstance(error, KeyboardInterrupt):
-        return INTERRUPTED
+        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     return MISUSED if isinstance(error, UsageError) and not learning_began else FAILED
 
 

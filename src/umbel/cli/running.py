@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from umbel.base import SYSTEM_CLOCK, AppProject, ConfigError, Seeds, new_run_id
 from umbel.cli.display import LiveDisplay, PlainDisplay
 from umbel.cli.history import RunHistory, find_run, read_history
-from umbel.cli.problems import FAILED, error_as_json, exit_status, print_error, print_json
+from umbel.cli.problems import (
+    FAILED,
+    ended_by_sigterm,
+    error_as_json,
+    exit_status,
+    print_error,
+    print_json,
+)
 from umbel.cli.tables import STATUS_STYLES, console, last_round_table
 
 if TYPE_CHECKING:
@@ -75,7 +82,8 @@ def run_app(request: RunRequest, *, as_json: bool, quiet: bool) -> int:
     error: BaseException | None = None
     with _stdout_for_json_alone() if as_json else nullcontext():
         try:
-            _simulate(request, run_id, run_dir, history, _display(out, history, quiet))
+            with ended_by_sigterm():
+                _simulate(request, run_id, run_dir, history, _display(out, history, quiet))
         except (Exception, KeyboardInterrupt) as caught:
             error = caught
     if error is not None:

@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from umbel.base import Seeds, die_with_parent, load_object, set_threads
+from umbel.base import Seeds, die_with_parent, load_object, set_threads, set_up
 from umbel.clientapp.app import ClientApp
 from umbel.clientapp.serving import ErrorFields, error_fields, serve
 from umbel.records import Context, ErrorCode, RecordDict, decode, encode
@@ -68,6 +68,7 @@ def main(arguments: list[str]) -> int:
 def _loaded(run: dict[str, Any]) -> ClientApp:
     if run["threads"] is not None:
         set_threads(run["threads"])
+    set_up(run["setup"])
     app = load_object(run["client_app"], Path(run["app_dir"]))
     if not isinstance(app, ClientApp):
         raise TypeError(f"{run['client_app']} is a {type(app).__name__}, not a ClientApp")

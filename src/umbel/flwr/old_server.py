@@ -15,7 +15,7 @@ from umbel.flwr.managers import ClientManager, ClientProxy, ask_all
 from umbel.flwr.old_strategy import Strategy
 from umbel.flwr.parameters import NUMPY, Parameters
 from umbel.records import MetricRecord
-from umbel.serverapp import Result, RoundTiming, Run
+from umbel.serverapp import Result, RoundTiming, Run, require_finite
 
 FitResultsAndFailures = tuple[list[tuple[ClientProxy, FitRes]], list[Any]]
 EvaluateResultsAndFailures = tuple[list[tuple[ClientProxy, EvaluateRes]], list[Any]]
@@ -94,6 +94,8 @@ class Server:
         begin = SYSTEM_CLOCK.monotonic()
         results, failures = fit_clients(instructions, self.max_workers, timeout, server_round)
         parameters, metrics = self.strategy.aggregate_fit(server_round, results, failures)
+        if parameters is not None and parameters.tensor_type == NUMPY:
+            require_finite(parameters.to_record(), server_round)
         self._end_phase(server_round, "train", results, failures, metrics, begin)
         return parameters, metrics, (results, failures)
 

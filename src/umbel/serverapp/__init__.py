@@ -1,13 +1,14 @@
 """The server's side of an app: the grid, the contract of a strategy, rounds, results, the log."""
 
 from umbel.serverapp.app import ServerApp
-from umbel.serverapp.checkpoint import Checkpoint, Checkpoints, Saved
+from umbel.serverapp.checkpoint import Checkpoint, Checkpoints, Saved, StoredArrays
 from umbel.serverapp.ending import conclude, note_failure
 from umbel.serverapp.frozen import frozen_copy
 from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
 from umbel.serverapp.replies import Replies
 from umbel.serverapp.result import Failure, Result, RoundTiming
+from umbel.serverapp.rounds import require_finite
 from umbel.serverapp.run import Observer, Run, RunEvent
 from umbel.serverapp.runlog import LogEntry, RunLog, read_log, strict_json
 from umbel.serverapp.sampling import FractionSampler, Sampler
@@ -37,6 +38,7 @@ __all__ = [
     "Saved",
     "ServerApp",
     "ShouldStop",
+    "StoredArrays",
     "Strategy",
     "WeightedSampler",
     "conclude",
@@ -46,5 +48,6 @@ __all__ = [
     "plot_metrics",
     "read_log",
     "rejected",
+    "require_finite",
     "strict_json",
 ]

@@ -28,6 +28,25 @@ _METRICS = {
 
 
 @dataclass(frozen=True)
+class StoredArrays:
+    """A file that holds an array record named ``"arrays"``, and never changes.
+
+    Attributes
+    ----------
+    path : Path
+        The file, on the same file system as the checkpoints.
+    sha256 : str
+        Of its bytes.
+    size_bytes : int
+        How many.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """Where one call of ``strategy.start`` stands after a round.
 
@@ -47,6 +66,8 @@ class Checkpoint:
         The grid's ``state_dict()``.
     random : dict of str to ndarray
         Where the process-wide generators stand.
+    stored : StoredArrays or None
+        The file in which the arrays of ``result`` lie already; it is linked, not written again.
     """
 
     start: int
@@ -56,6 +77,7 @@ class Checkpoint:
     strategy: RecordDict = field(default_factory=RecordDict)
     grid: RecordDict = field(default_factory=RecordDict)
     random: dict[str, NDArray[Any]] = field(default_factory=dict)
+    stored: StoredArrays | None = None
 
 
 @dataclass(frozen=True)
@@ -66,11 +88,18 @@ class Saved:
     server_round: int
     sha256: str
     size_bytes: int
+    arrays_sha256: str = ""
+    """Of the file that holds the arrays, if it is another one."""
 
     @property
     def name(self) -> str:
         """The name of its file."""
         return f"start-{self.start}-round-{self.server_round}.safetensors"
+
+    @property
+    def arrays_name(self) -> str:
+        """The name of the file that holds the arrays, if it is another one."""
+        return f"start-{self.start}-round-{self.server_round}-arrays.safetensors"
 
 
 class Checkpoints:
@@ -108,7 +137,7 @@ class Checkpoints:
     def adopt(self, saved: Iterable[Saved]) -> None:
         """Take over what the run log names, in its order, and remove all else that lies here."""
         self._newest = {one.start: one for one in saved}
-        names = {one.name for one in self._newest.values()}
+        names = {name for one in self._newest.values() for name in (one.name, one.arrays_name)}
         for path in self._folder.glob("start-*"):
             if path.name not in names:
                 path.unlink()
@@ -136,8 +165,19 @@ class Checkpoints:
         except OSError:
             path.unlink(missing_ok=True)
             raise
-        saved = Saved(checkpoint.start, checkpoint.server_round, digest.hexdigest(), size_bytes)
+        stored = checkpoint.stored
+        saved = Saved(
+            checkpoint.start,
+            checkpoint.server_round,
+            digest.hexdigest(),
+            size_bytes,
+            stored.sha256 if stored else "",
+        )
         with naming(path):
+            if stored is not None:
+                link = self._folder / saved.arrays_name
+                link.unlink(missing_ok=True)
+                link.hardlink_to(stored.path)
             path.replace(self._folder / saved.name)
             _sync_folder(self._folder)
         return saved
@@ -146,7 +186,8 @@ class Checkpoints:
         """Take this as the newest, now that the run log names it, and remove the one before."""
         before, self._newest[saved.start] = self._newest.get(saved.start), saved
         if before is not None and before.name != saved.name:
-            (self._folder / before.name).unlink(missing_ok=True)
+            for name in (before.name, before.arrays_name):
+                (self._folder / name).unlink(missing_ok=True)
 
     def latest(self, start: int) -> Checkpoint | None:
         """Return where the n-th call of ``strategy.start`` stands, if it has a checkpoint.
@@ -157,7 +198,7 @@ class Checkpoints:
             Its file is not what was written.
         """
         saved = self._newest.get(start)
-        return None if saved is None else _read(self._folder / saved.name, saved)
+        return None if saved is None else _read(self._folder, saved)
 
     def close(self) -> None:
         """Let others work on this run."""
@@ -166,7 +207,9 @@ class Checkpoints:
 
 def _records(checkpoint: Checkpoint) -> RecordDict:
     result = checkpoint.result
-    records = RecordDict({"arrays": result.arrays, "random": ArrayRecord(checkpoint.random)})
+    records = RecordDict({"random": ArrayRecord(checkpoint.random)})
+    if checkpoint.stored is None:
+        records["arrays"] = result.arrays
     records.update((f"strategy/{name}", record) for name, record in checkpoint.strategy.items())
     records.update((f"grid/{name}", record) for name, record in checkpoint.grid.items())
     for phase, attribute in _METRICS.items():
@@ -193,16 +236,10 @@ def _records(checkpoint: Checkpoint) -> RecordDict:
     return records
 
 
-def _read(path: Path, saved: Saved) -> Checkpoint:
-    body = _mapped(path)
-    if len(body) != saved.size_bytes or content_hash([body]) != saved.sha256:
-        raise ProtocolError(
-            f"a checkpoint is not what was written: {len(body)} bytes of {saved.size_bytes}"
-            + (" and other ones" if len(body) == saved.size_bytes else ""),
-            hint="restore the file from a copy, or start the run anew in another folder",
-            file=path,
-        )
-    records = decode(body)
+def _read(folder: Path, saved: Saved) -> Checkpoint:
+    records = _checked(folder / saved.name, saved.sha256)
+    if saved.arrays_sha256:
+        records.update(_checked(folder / saved.arrays_name, saved.arrays_sha256))
     about, past = records.config_records["about"], records.array_records["past"].views()
     result = Result(records.array_records["arrays"])
     for phase, attribute in _METRICS.items():
@@ -222,6 +259,18 @@ def _read(path: Path, saved: Saved) -> Checkpoint:
         _under("grid", records),
         records.array_records["random"].views(),
     )
+
+
+def _checked(path: Path, sha256: str) -> RecordDict:
+    """Return what a file holds, if its bytes are those that were written."""
+    body = _mapped(path)
+    if content_hash([body]) != sha256:
+        raise ProtocolError(
+            f"a checkpoint is not what was written: its {len(body)} bytes are other ones",
+            hint="restore the file from a copy, or start the run anew in another folder",
+            file=path,
+        )
+    return decode(body)
 
 
 def _under(prefix: str, records: RecordDict) -> RecordDict:

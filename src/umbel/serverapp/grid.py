@@ -9,6 +9,7 @@ from typing import Any
 
 from umbel.base import ConfigError, NotEnoughNodes, RejectedReply
 from umbel.records import ArrayRecord, Error, ErrorCode, Message, RecordDict
+from umbel.serverapp.checkpoint import StoredArrays
 from umbel.serverapp.frozen import frozen_copy
 from umbel.serverapp.replies import Replies
 from umbel.serverapp.run import Run
@@ -135,6 +136,13 @@ class Grid(ABC):
             there, and return read-only views of what it has stored.
         """
         return frozen_copy(arrays)
+
+    def stored(self, arrays: ArrayRecord) -> StoredArrays | None:
+        """Return the file that holds these arrays, which ``publish`` returned, if there is one.
+
+        A checkpoint links it then, and does not write them again.
+        """
+        return None
 
     def checkpointed(self) -> None:  # noqa: B027 - most grids need not hear it
         """Hear that a checkpoint of all rounds so far is on the disk, and named by the run log.

@@ -96,7 +96,13 @@ class Past:
             self.run_id, self.seed = data["run_id"], data["seed"]
             self.run_config = data["run_config"]
         elif event == "checkpoint_saved":
-            saved = Saved(data["start"], data["round"], data["sha256"], data["size_bytes"])
+            saved = Saved(
+                data["start"],
+                data["round"],
+                data["sha256"],
+                data["size_bytes"],
+                data.get("arrays_sha256", ""),
+            )
             self.saved.append(saved)
             self.metrics_size_bytes = data["metrics_size_bytes"]
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
+
 from umbel.base import (
     SYSTEM_CLOCK,
+    AggregationError,
     ConfigError,
     NotEnoughReplies,
     UsageError,
@@ -18,6 +21,7 @@ from umbel.serverapp.checkpoint import Checkpoint
 from umbel.serverapp.grid import Grid
 from umbel.serverapp.result import Result, RoundTiming
 from umbel.serverapp.strategy import Callback, EvaluateFn, ShouldStop, Strategy
+from umbel.updates import all_finite
 
 Phase = Literal["train", "evaluate"]
 Outcome = tuple[ArrayRecord | None, MetricRecord | None]
@@ -111,10 +115,16 @@ class RoundLoop:
         run = self._run
         if run.checkpoints is None:
             return
-        strategy, grid = self._strategy.state_dict(), self._grid.state_dict()
         run.save(
             Checkpoint(
-                run.start, server_round, finished, self._result, strategy, grid, random_state()
+                run.start,
+                server_round,
+                finished,
+                self._result,
+                self._strategy.state_dict(),
+                self._grid.state_dict(),
+                random_state(),
+                self._grid.stored(self._result.arrays),
             )
         )
         self._grid.checkpointed()
@@ -202,7 +212,7 @@ class RoundLoop:
             if folded.count < needed:
                 return folded.count, (None, None)
             outcome = getattr(strategy, f"finish_{phase}")(server_round, folded.value)
-            return folded.count, checked(phase, outcome)
+            return folded.count, self._sound(checked(phase, outcome))
         # A strategy that aggregates itself is handed the replies, all of them at hand.
         replies = self._grid.send_and_receive(messages, timeout=self._timeout)
         count = sum(reply.has_content() for reply in replies)
@@ -211,7 +221,14 @@ class RoundLoop:
         failed_before = len(self._run.failures)
         outcome = aggregate(server_round, replies)
         # It may have called super(), and that may have rejected some of them.
-        return count - (len(self._run.failures) - failed_before), checked(phase, outcome)
+        count -= len(self._run.failures) - failed_before
+        return count, self._sound(checked(phase, outcome))
+
+    def _sound(self, outcome: Outcome) -> Outcome:
+        """Return the outcome of a phase, if the next round can begin with its model."""
+        if outcome[0] is not None and self._strategy.require_finite:
+            require_finite(outcome[0], self._run.server_round)
+        return outcome
 
     def _finish_phase(
         self, phase: Phase, count: int, failed: int, metrics: MetricRecord | None, seconds: float
@@ -285,6 +302,27 @@ def checked(phase: Phase, outcome: object) -> Outcome:
             hint="return (ArrayRecord(...), metrics)",
         )
     return arrays, _metrics(metrics)
+
+
+def require_finite(arrays: ArrayRecord, server_round: int) -> None:
+    """Raise unless all numbers of a new global model are finite.
+
+    Raises
+    ------
+    AggregationError
+        They are not; the text names the first array that has others.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        views = arrays.views()
+        if all_finite(list(views.values())):
+            return
+        key = next(key for key, value in views.items() if not all_finite([value]))
+    raise AggregationError(
+        "the new global model holds NaN or infinity",
+        hint="look at what aggregates the replies: its steps are too large, or it divides by zero",
+        round=server_round,
+        key=key,
+    )
 
 
 def _is_count(value: object) -> bool:

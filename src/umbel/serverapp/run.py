@@ -127,6 +127,12 @@ class Run:
     def _written(self) -> Iterator[None]:
         try:
             yield
+        except FileExistsError as error:
+            raise ConfigError(
+                "the folder holds a run already",
+                hint="choose another one, or resume it",
+                run_dir=self.folder,
+            ) from error
         except OSError as error:
             raise ConfigError(
                 f"the folder of the run cannot be written: {error.strerror}",
@@ -135,14 +141,9 @@ class Run:
             ) from error
 
     def _open_log(self, past: Past | None) -> None:
+        path = self.folder / "log.jsonl" if self.folder else None
         with self._written():
-            self.log = RunLog(self.folder / "log.jsonl" if self.folder else None)
-        if self.log.count and past is None:
-            raise ConfigError(
-                "the folder holds a run already",
-                hint="choose another one, or resume it",
-                run_dir=self.folder,
-            )
+            self.log = RunLog(path, new=past is None)
 
     def _go_on(self, past: Past) -> None:
         """Stand where the past has come to."""
@@ -178,6 +179,7 @@ class Run:
             round=saved.server_round,
             sha256=saved.sha256,
             size_bytes=saved.size_bytes,
+            arrays_sha256=saved.arrays_sha256,
             metrics_size_bytes=size_on_disk(self.folder / "metrics.jsonl"),
         )
         self.log.sync()

@@ -61,11 +61,16 @@ class RunLog:
         process was killed is removed.
     clock : Clock
         Where the time of an entry comes from.
+    new : bool, default=False
+        Make the file, and refuse one that is there: of two runs that begin at once, one gets it.
+        It is removed on ``close`` if nothing was appended.
 
     Raises
     ------
     ProtocolError
         The file there is was changed after it was written.
+    FileExistsError
+        The file is there, and was to be made.
 
     Examples
     --------
@@ -75,8 +80,11 @@ class RunLog:
     [(0, 'round_started', {'round': 1})]
     """
 
-    def __init__(self, path: Path | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, path: Path | None = None, clock: Clock = SYSTEM_CLOCK, *, new: bool = False
+    ) -> None:
         self.count = 0
+        self._new = new
         self._path = path
         self._clock = clock
         self._prev = _GENESIS
@@ -84,6 +92,9 @@ class RunLog:
         self._file: BinaryIO | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if new:
+                self._file = path.open("xb")
+                return
             whole = self._resume(path) if path.exists() else 0
             self._file = path.open("ab")
             self._file.truncate(whole)
@@ -124,6 +135,8 @@ class RunLog:
         """Close the file, if there is one."""
         if self._file is not None:
             self._file.close()
+            if self._new and self._path is not None and not self.count:
+                self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> RunLog:
         return self

@@ -51,6 +51,8 @@ class Strategy(ABC):
         skipped and the model stays as it is.
     max_repeats : int
         How often a phase is repeated at most.
+    require_finite : bool
+        Whether a model that holds NaN or infinity ends the run with ``AggregationError``.
     """
 
     current_arrays: ArrayRecord = ArrayRecord()
@@ -58,6 +60,7 @@ class Strategy(ABC):
     min_completion: int | float = 1
     on_shortfall: OnShortfall = "end"
     max_repeats: int = 3
+    require_finite: bool = True
 
     @abstractmethod
     def configure_train(
@@ -182,7 +185,7 @@ class Strategy(ABC):
         NotEnoughReplies
             A phase stayed below ``min_completion``, as ``on_shortfall`` has it.
         AggregationError
-            Replies do not fit together, or all weights are zero.
+            Replies do not fit together, all weights are zero, or the new model holds NaN.
         UsageError
             An argument, or what one of the functions returned, is of another type.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,11 @@ def connect(ray: Any, resources: Resources) -> None:
         arguments["address"] = "local"
         if resources.total_gpus is not None:
             arguments["num_gpus"] = resources.total_gpus
+    handler = signal.getsignal(signal.SIGTERM)
     ray.init(**{**arguments, **resources.init_args})
+    # Ray makes SIGTERM its own; whoever had one before still wants to hear of it.
+    if callable(handler) and signal.getsignal(signal.SIGTERM) is not handler:
+        signal.signal(signal.SIGTERM, handler)
 
 
 def python_path() -> dict[str, str]:

@@ -94,7 +94,7 @@ class FedAvg(Strategy):
         the statistics of batch normalisation, where a variance must not turn negative. Whole
         numbers always do.
     require_finite : bool, default=True
-        Reject replies that hold NaN or infinity.
+        Reject replies that hold NaN or infinity, and end the run if the new model does.
     min_completion, on_shortfall, max_repeats
         See :class:`umbel.serverapp.Strategy`.
 

@@ -26,7 +26,11 @@ _ROUNDS = 4
 
 
 def strategy_checks(
-    *, app: ClientApp | None = None, arrays: ArrayRecord | None = None, nodes: int = 7
+    *,
+    app: ClientApp | None = None,
+    arrays: ArrayRecord | None = None,
+    nodes: int = 7,
+    grows: bool = False,
 ) -> Iterator[tuple[str, Check]]:
     """Yield ``(name, check)`` for everything that the contract of a strategy asks for.
 
@@ -44,6 +48,8 @@ def strategy_checks(
         The model that those clients train.
     nodes : int, default=7
         How many clients there are, for a strategy that needs many.
+    grows : bool, default=False
+        Whether arrays may change their sizes, as those do that hold a serialised model.
 
     Examples
     --------
@@ -52,7 +58,7 @@ def strategy_checks(
     ...     if name != "same_bits_on_backends":
     ...         check(FedAvg())
     """
-    federation = Federation(nodes=nodes)
+    federation = Federation(nodes=nodes, grows=grows)
     if app is not None:
         federation.app = app
     if arrays is not None:
@@ -103,8 +109,11 @@ def _start(make: Make, federation: Federation, grid: FakeGrid) -> Result:
 
 def _is_model(arrays: ArrayRecord, federation: Federation, when: str) -> None:
     """Assert that a model has the right keys, shapes and dtypes, and holds numbers."""
-    expected = {key: (a.dtype, a.shape) for key, a in federation.arrays.items()}
-    found = {key: (a.dtype, a.shape) for key, a in arrays.items()}
+
+    def layout(record: ArrayRecord) -> dict[str, tuple[Any, ...]]:
+        return {k: (a.dtype, federation.grows or a.shape) for k, a in record.items()}
+
+    expected, found = layout(federation.arrays), layout(arrays)
     wrong = {key: (expected.get(key), found.get(key)) for key in {*expected, *found}}
     wrong = {key: pair for key, pair in wrong.items() if pair[0] != pair[1]}
     assert not wrong, (
@@ -120,6 +129,7 @@ def _zero_update(make: Make, federation: Federation) -> None:
     _is_model(result.arrays, federation, "after clients that learned nothing")
     before = federation.arrays.views()
     for key, value in result.arrays.views().items():
+        assert value.shape == before[key].shape, f"clients that learned nothing resized {key!r}"
         wide, was = value.astype(np.float64), before[key].astype(np.float64)
         assert np.allclose(wide, was, rtol=1e-6, atol=1e-7), (
             f"clients that learned nothing changed {key!r} by {np.abs(wide - was).max():g}. A zero "

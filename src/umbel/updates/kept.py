@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +16,7 @@ from umbel.updates.arrays import Arrays, sum_dtype
 from umbel.updates.mean import Mean, WeightedMean, WeightedSum
 from umbel.updates.robustrules import Rule
 from umbel.updates.spill import Stack, write_reply
+from umbel.updates.spillfolder import SpillFolder
 
 MEMORY_LIMIT_BYTES = 256 * 1024 * 1024
 
@@ -56,7 +54,8 @@ class KeepReplies(Aggregator[Kept]):
         How much of the replies is in memory at once.
     spill_dir : path, optional
         Where the folder with the replies is made; by default where the system keeps such files.
-        That may be memory (``tmpfs``): then name a folder on a disk.
+        That may be memory (``tmpfs``): then name a folder on a disk. What a process that was
+        killed left there is removed by the next one on this machine.
 
     Raises
     ------
@@ -93,12 +92,12 @@ class KeepReplies(Aggregator[Kept]):
         self._checks = WeightedMean(weighted_by, shapes=shapes, require_finite=require_finite)
         self._metrics = WeightedMean(weighted_by, with_arrays=False)
         self._memory_limit_bytes = memory_limit_bytes
-        self._folder = Path(tempfile.mkdtemp(prefix="umbel-replies-", dir=spill_dir))
-        self._remove = weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        self._owned: SpillFolder | None = SpillFolder(spill_dir)
+        self._folder = self._owned.path
 
     def __getstate__(self) -> Mapping[str, Any]:
         # The folder is the first one's, and so is the model: what travels needs only names.
-        return {**self.__dict__, "_remove": None, "_origin": {}}
+        return {**self.__dict__, "_owned": None, "_origin": {}}
 
     def zero(self) -> Kept:
         return Kept(self._metrics.zero())

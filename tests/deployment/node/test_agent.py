@@ -202,6 +202,24 @@ def test_a_run_that_is_over_is_forgotten(kit):
     asyncio.run(main())
 
 
+def test_runs_take_turns_with_the_workers_and_keep_their_own_state(kit):
+    async def main():
+        async with kit.listening() as server, kit.node(kit.settings(server)) as events:
+            session = await server.session()
+            session.welcome()
+            seen = []
+            for run_id in ("one", "two", "one"):
+                task = kit.train(server, run=kit.run_info(run_id))
+                seen.append(kit.metrics(server, await session.answer_to(task))["seen"])
+            assert seen == [1, 1, 2]
+            first, second, third = (event.pid for event in events if event.kind == "started")
+            assert len({first, second, third}) == 3  # one worker at a time for one task at a time
+            with pytest.raises(ProcessLookupError):
+                os.kill(first, 0)
+
+    asyncio.run(main())
+
+
 def test_a_server_that_comes_back_gets_what_was_computed_meanwhile(kit, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

@@ -93,6 +93,24 @@ def test_an_app_that_cannot_be_loaded_says_why(kit, tmp_path):
     assert "a_library_that_is_missing" in failure.reason
 
 
+@pytest.mark.slow
+def test_an_app_of_flower_runs_as_it_is(kit, tmp_path):
+    app = tmp_path / "app"
+    app.mkdir()
+    project = (APP / "pyproject.toml").read_text()
+    (app / "pyproject.toml").write_text(project.replace("tool.umbel", "tool.flwr"))
+    code = (APP / "node_app.py").read_text()
+    (app / "node_app.py").write_text(code.replace("umbel.clientapp", "flwr.clientapp"))
+
+    async def main():
+        async with kit.listening() as server, kit.node(kit.settings(server, app=app)):
+            session = await server.session()
+            session.welcome()
+            assert kit.metrics(server, await session.answer_to(kit.train(server)))["seen"] == 1
+
+    asyncio.run(main())
+
+
 def test_own_app_and_trust_exclude_each_other(tmp_path):
     with pytest.raises(ConfigError, match="either its own app or what others sign"):
         NodeSettings("localhost:1", tmp_path, app=APP, trust_any=True)

@@ -195,6 +195,7 @@ class Agent:
     async def _forget_run(self, run_id: str) -> None:
         check_names(run_id)
         await _end({task for task in self._tasks.values() if task.get_name() == run_id})
+        self._opening.pop(run_id, None)
         run = self._runs.pop(run_id, None)
         if run is not None:
             await run.close()
@@ -232,28 +233,29 @@ class Agent:
             outcome = _failed(task.run.run_id, task.message_id, error, ErrorCode.INVALID_FAB)
             self._journal.commit(outcome)
             return outcome
-        if not task.body.hash:
-            self._running.add(task.message_id)
-            return await run.execute(task, None)
-        with self._cache.held(task.body.hash):
-            body = await self._fetch(task.body)
-            self._running.add(task.message_id)
-            return await run.execute(task, body)
+        try:
+            with self._cache.held(task.body.hash):
+                body = await self._fetch(task.body) if task.body.hash else None
+                self._running.add(task.message_id)
+                return await run.execute(task, body)
+        finally:
+            run.users -= 1
 
     async def _run_of(self, info: wire.RunInfo, node_id: int) -> LocalRun:
-        """Return what is here of a run; find its app first."""
+        """Return what is here of a run, with the caller as its user; find its app first."""
         async with self._opening.setdefault(info.run_id, asyncio.Lock()):
             run = self._runs.pop(info.run_id, None)
             if run is None:
                 await self._close_idle()
                 folder = await app_folder(self._settings, info, self._read)
                 run = LocalRun(info, folder, node_id, self._settings, self._journal, self._on_event)
+            run.users += 1
             self._runs[info.run_id] = run  # the last used stands last
             return run
 
     async def _close_idle(self) -> None:
         """End the workers that have been idle for longest, beyond one for each task at once."""
-        idle = [name for name, run in self._runs.items() if run.is_idle]
+        idle = [name for name, run in self._runs.items() if not run.users]
         for name in idle[: max(0, len(self._runs) - self._settings.max_tasks + 1)]:
             await self._runs.pop(name).close()
 

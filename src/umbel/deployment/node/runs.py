@@ -8,12 +8,14 @@ from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
-from umbel.base import NodeLost
+from umbel.base import AppProject, NodeLost
 from umbel.deployment.node.journal import Failure, Journal, Outcome
 from umbel.deployment.node.settings import NodeEvent, NodeSettings, OnEvent
 from umbel.deployment.node.worker import Worker
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.records import ErrorCode
+
+_FLWR_SETUP = "umbel.flwr:install"
 
 ATTEMPTS = 3
 """How often a task is run whose worker dies."""
@@ -21,6 +23,9 @@ ATTEMPTS = 3
 
 class LocalRun:
     """What a node has of one run.
+
+    ``users`` counts the tasks that run here or soon will; the node ends the worker of a run only
+    when there are none.
 
     Parameters
     ----------
@@ -53,13 +58,9 @@ class LocalRun:
         self._journal = journal
         self._app_dir = app_dir
         self._on_event = on_event
+        self.users = 0
         self._turn = asyncio.Lock()
         self._worker: Worker | None = None
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether no task runs or waits."""
-        return not self._turn.locked()
 
     async def execute(self, task: wire.Task, body: Path | None) -> Outcome:
         """Run a task when those before it are done, and commit what came of it.
@@ -147,6 +148,8 @@ class LocalRun:
             "run_id": self.info.run_id,
             "client_app": self.info.client_app,
             "app_dir": str(self._app_dir),
+            # What the app itself declares counts: no server has a function of its choice called.
+            "setup": _FLWR_SETUP if "flwr" in AppProject.read(self._app_dir).tools else None,
             "seed": self.info.seed if self.info.seeded else None,
             # Sums depend on the number of threads, and a simulation's clients use one.
             "threads": 1 if threads is None and self.info.seeded else threads,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from umbel.deployment.server.mapped import MappedFiles
 from umbel.records import Error, Message
 from umbel.serverapp import Folded, Run, rejected
 from umbel.updates import Aggregator, PartialSums, add_member
@@ -18,8 +19,15 @@ class Cohort:
     A reply whose turn has not come yet waits as a view of its file, which takes no memory.
     """
 
-    def __init__(self, run: Run, messages: list[Message], aggregator: Aggregator[Any]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        messages: list[Message],
+        aggregator: Aggregator[Any],
+        files: MappedFiles,
+    ) -> None:
         self._run = run
+        self._files = files
         self._aggregator = aggregator
         self._messages = messages
         self._sums: PartialSums[Any] = PartialSums(len(messages), aggregator.merge)
@@ -72,7 +80,8 @@ class Cohort:
         begin = position
         while position in self._waiting and self._sums.has_room(position, sums_max):
             content = self._waiting.pop(position).content
-            rejection = add_member(self._sums, self._aggregator, position, content)
+            with self._files.let_go():
+                rejection = add_member(self._sums, self._aggregator, position, content)
             if rejection is not None:
                 error = rejected(rejection)
                 self._failures[position] = error

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
 
 from umbel.base import NotEnoughNodes, ProtocolError, UsageError
 from umbel.deployment.errors import mapped
 from umbel.deployment.server.cohort import Cohort
-from umbel.deployment.server.outgoing import Outbox
+from umbel.deployment.server.mapped import MappedFiles
+from umbel.deployment.server.outgoing import Outbox, put
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsStub
-from umbel.records import ArrayRecord, Error, ErrorCode, Message, RecordDict, decode
-from umbel.serverapp import Folded, Grid, Replies, Run, no_reply
+from umbel.records import ArrayRecord, Error, ErrorCode, Message, RecordDict, decode, encode
+from umbel.serverapp import Folded, Grid, Replies, Run, StoredArrays, no_reply
 from umbel.store import ObjectStore
 from umbel.updates import Aggregator
 
@@ -42,6 +42,7 @@ class NetworkGrid(Grid):
         self._stub = stub
         self._objects = objects
         self._outbox = Outbox(run, objects)
+        self._files = MappedFiles()
         self._pushed: dict[str, Message] = {}
         self._done: list[str] = []
 
@@ -105,7 +106,7 @@ class NetworkGrid(Grid):
     ) -> Folded:
         messages = list(messages)
         self._push(messages)
-        cohort = Cohort(self._run, messages, aggregator)
+        cohort = Cohort(self._run, messages, aggregator, self._files)
         for position, reply in self._receive(messages, timeout):
             cohort.take(position, reply)
         self._give_up(cohort.missing(), timeout)
@@ -113,10 +114,19 @@ class NetworkGrid(Grid):
 
     def publish(self, arrays: ArrayRecord) -> ArrayRecord:
         """Write the model to the object store once, and return views of what was written."""
-        written = self._outbox.write_arrays({"arrays": arrays})
+        written = self._outbox.known({"arrays": arrays})
+        if written is None:
+            written = put(self._objects, encode(RecordDict({"arrays": arrays})))
         views = self._open(written).array_records["arrays"]
         self._outbox.know({"arrays": views}, written)
         return views
+
+    def stored(self, arrays: ArrayRecord) -> StoredArrays | None:
+        written = self._outbox.known({"arrays": arrays})
+        if written is None:
+            return None
+        path = self._objects.path(written.hash)
+        return StoredArrays(path, written.hash, written.size_bytes)
 
     def checkpointed(self) -> None:
         """Let the server forget the replies that went into the checkpoint."""
@@ -206,7 +216,7 @@ class NetworkGrid(Grid):
 
     def _open(self, body: wire.Object) -> RecordDict:
         path: Path = self._objects.path(body.hash)
-        return decode(np.memmap(path, np.uint8, "r").data)
+        return decode(self._files.open(path))
 
     def _release(self, ids: list[str]) -> None:
         if not ids:

@@ -77,6 +77,11 @@ class Outbox:
             self.know(arrays, put(self._objects, encode(RecordDict(dict(arrays)))))
         return self._known[key][0]
 
+    def known(self, arrays: dict[str, ArrayRecord]) -> wire.Object | None:
+        """Return the object that holds these array records, if they were written lately."""
+        entry = self._known.get(_identity(arrays))
+        return None if entry is None else entry[0]
+
     def know(self, arrays: dict[str, ArrayRecord], written: wire.Object) -> None:
         """Remember which object these array records are; of those before, only the last two."""
         while len(self._known) > 1:

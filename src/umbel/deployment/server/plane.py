@@ -52,6 +52,9 @@ from umbel.store import Journal, ObjectStore
 _IDLE_OBJECT_S = 60.0
 """An object that nothing refers to stays so long: someone may be about to refer to it."""
 
+_ORPHAN_S = 3600.0
+"""What nothing has referred to for so long, say since a process was killed, is swept away."""
+
 _SNAPSHOT_ENTRIES = 20_000
 """After so many entries the journal is replaced by what they amount to."""
 
@@ -151,13 +154,17 @@ class Plane:
 
     async def keep_time(self) -> None:
         """Let happen what is due, for ever."""
+        sweep_at = self.clock.now()
         while True:
             now = self.clock.now()
             for event in due(self.state, now):
                 self.submit(event)
             self._drop_unwanted()
-            wake_at = next_deadline(self.state)
-            wait_s = None if wake_at is None else max(wake_at - now, 0.001)
+            if now >= sweep_at:
+                self.objects.sweep(self._is_used, _ORPHAN_S)
+                sweep_at = now + _ORPHAN_S
+            wake_at = min(sweep_at, next_deadline(self.state) or sweep_at)
+            wait_s: float | None = max(wake_at - now, 0.001)
             if self._unwanted:
                 wait_s = min(wait_s or _IDLE_OBJECT_S, _IDLE_OBJECT_S)
             self._changed.clear()
@@ -268,6 +275,9 @@ class Plane:
         queue = self._sessions.get(session)
         if queue is not None:
             queue.put_nowait(what)
+
+    def _is_used(self, name: str) -> bool:
+        return name in self.state.references or name in self._lent
 
     def _drop_unwanted(self) -> None:
         for name in list(self._unwanted):
