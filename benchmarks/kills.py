@@ -21,7 +21,7 @@ from typing import Any
 
 from local_deployment import LocalDeployment, until
 
-from umbel.base import AppProject, Seeds
+from umbel.base import AppProject, Seeds, Unreachable
 from umbel.deployment import UserClient
 from umbel.serverapp import read_log
 
@@ -198,7 +198,10 @@ class Killer:
         }
 
     def _ended(self, run_id: str) -> Any:
-        state = next(state for state in self._user.runs() if state.run_id == run_id)
+        try:
+            state = next(state for state in self._user.runs() if state.run_id == run_id)
+        except Unreachable:
+            return None  # the server has only just come back
         return state if state.ended_at else None
 
 
@@ -244,7 +247,8 @@ def measure(kills: int, per_run: int, folder: Path, wordy: bool = True) -> dict[
         here.start_server()
         for number in range(NODES):
             here.start_node(number)
-        killer = Killer(here, here.connect(), app)
+        user = here.connect()
+        killer = Killer(here, user, app)
         whole = killer.run([])
         assert whole["status"] == "succeeded", whole
         wrong = []
@@ -259,7 +263,7 @@ def measure(kills: int, per_run: int, folder: Path, wordy: bool = True) -> dict[
                 state = "ok" if outcome == whole else f"WRONG {wrong[-1]}"
                 seconds = time.monotonic() - begun
                 print(f"run {number + 1}: {total} kills, {seconds:.0f} s, {state}", file=sys.stderr)
-        killer._user.close()
+        user.close()
     return {
         "kills": {f"{victim} at {moment}": n for (victim, moment), n in killer.kills.items()},
         "missed": killer.missed,
@@ -296,7 +300,8 @@ def main() -> int:
         print(table(found["kills"]))
         total = sum(found["kills"].values())
         print(f"{total} kills in {found['runs']} runs, {found['seconds']:.0f} s")
-        print("every model and every metric as in the undisturbed run" if not found["wrong"] else "")
+        if not found["wrong"]:
+            print("every model and every metric as in the undisturbed run")
         for each in found["wrong"]:
             print("WRONG", each)
     return 1 if found["wrong"] else 0

@@ -1,9 +1,9 @@
 """A whole deployment on this machine, each part a process of its own: for tests and measurements.
 
-    with LocalDeployment(Path("/tmp/somewhere")) as here:
-        here.start_server()
-        here.start_node(0)
-        here.umbel("run", "examples/quickstart-numpy", "--on", "local", "--stream", "--json")
+with LocalDeployment(Path("/tmp/somewhere")) as here:
+    here.start_server()
+    here.start_node(0)
+    here.umbel("run", "examples/quickstart-numpy", "--on", "local", "--stream", "--json")
 """
 
 from __future__ import annotations

@@ -30,4 +30,3 @@ def deployment(tmp_path_factory) -> Iterator[LocalDeployment]:
             here.start_node(number, "--trust-any", "--set", "num-partitions=2")
         here.connect().close()
         yield here
-

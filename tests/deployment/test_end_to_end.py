@@ -51,9 +51,7 @@ class TestAsTheDocsSay:
                     *("token", "create", "--data", here.data, "--role", "node", "--json"),
                     *("--address", here.address),
                 )["token"]
-                here.start_node(
-                    number, "--trust-any", "--set", "num-partitions=2", token=token
-                )
+                here.start_node(number, "--trust-any", "--set", "num-partitions=2", token=token)
             (folder / "token").write_text(
                 here.umbel(
                     *("token", "create", "--data", here.data, "--role", "admin", "--name", "me"),
@@ -184,9 +182,8 @@ class TestWhatANodeRuns:
         assert all("'scenarios:client'" in text and "alone" in text for text in refused)
 
     def test_what_a_trusted_key_signed(self, alone, tmp_path):
-        keys = {
-            name: alone.umbel("key", "create", tmp_path / name).strip() for name in ("mine", "other")
-        }
+        names = ("mine", "other")
+        keys = {name: alone.umbel("key", "create", tmp_path / name).strip() for name in names}
         assert (tmp_path / "mine").stat().st_mode & 0o777 == 0o600
         for number in range(2):
             alone.start_node(number, "--trust", keys["mine"])
