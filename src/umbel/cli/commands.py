@@ -86,6 +86,10 @@ def run(
     stream: Annotated[
         bool, typer.Option("--stream", help="With --on: follow the run until it ends.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEYFILE", help="With --on: sign the app; see umbel key create."),
+    ] = None,
     resumable: Annotated[
         bool, typer.Option("--resumable", help="Save a checkpoint after every round.")
     ] = False,
@@ -99,7 +103,9 @@ def run(
         if nodes or backend or workers:
             raise typer.BadParameter("--nodes, --backend and --workers are for a simulation")
         with reported(as_json):
-            status = run_remotely(app_dir, on, config or [], seed, stream=stream, as_json=as_json)
+            status = run_remotely(
+                app_dir, on, config or [], seed, sign, stream=stream, as_json=as_json
+            )
             raise typer.Exit(status)
     from umbel.cli.running import RunRequest, run_app
 

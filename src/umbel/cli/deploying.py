@@ -13,9 +13,11 @@ from umbel.cli.problems import reported
 
 server_commands = typer.Typer(help="Serve nodes and users.", invoke_without_command=True)
 token_commands = typer.Typer(help="Tokens with which nodes and users join.", no_args_is_help=True)
+key_commands = typer.Typer(help="Keys with which apps are signed.", no_args_is_help=True)
 node_commands = typer.Typer(help="The nodes of a server.", no_args_is_help=True)
 app.add_typer(server_commands, name="server")
 app.add_typer(token_commands, name="token")
+app.add_typer(key_commands, name="key")
 app.add_typer(node_commands, name="nodes")
 
 Data = Annotated[Path, typer.Option("--data", help="The folder that holds all that must last.")]
@@ -115,6 +117,17 @@ def create_token(
             print_json({"success": True, "token": token})
         else:
             typer.echo(token)
+
+
+@key_commands.command("create")
+def create_key(
+    file: Annotated[Path, typer.Argument(metavar="KEYFILE", help="The file to make.")],
+) -> None:
+    """Make a key to sign apps with (umbel run --sign); print what nodes are to trust."""
+    with reported():
+        from umbel.deployment import create_signing_key
+
+        typer.echo(create_signing_key(file))
 
 
 @app.command()

@@ -76,12 +76,24 @@ def client(name: str | None) -> UserClient:
 
 
 def run_remotely(
-    app_dir: Path, on: str, overrides: list[str], seed: int | None, *, stream: bool, as_json: bool
+    app_dir: Path,
+    on: str,
+    overrides: list[str],
+    seed: int | None,
+    key_file: Path | None,
+    *,
+    stream: bool,
+    as_json: bool,
 ) -> int:
     """Send the app to a server and start it; follow it if asked. Return the exit status."""
+    from umbel.deployment import read_signing_key
+
     project = AppProject.read(app_dir).with_overrides(overrides)
+    key = None if key_file is None else read_signing_key(key_file)
     with client(on) as server:
-        state = server.submit(project, seed=Seeds(seed).seed, seeded=seed is not None)
+        state = server.submit(
+            project, seed=Seeds(seed).seed, seeded=seed is not None, signing_key=key
+        )
         if not stream:
             if as_json:
                 print_json({"success": True, "run-id": state.run_id, "status": state.status})

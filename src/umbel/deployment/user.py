@@ -13,7 +13,7 @@ from typing import Any, Self
 import grpc
 
 from umbel.base import AppProject, ProtocolError, content_hash
-from umbel.deployment.bundle import build_bundle
+from umbel.deployment.bundle import build_bundle, sign
 from umbel.deployment.channel import Credentials, open_blocking_channel
 from umbel.deployment.connections import Connection
 from umbel.deployment.errors import mapped
@@ -50,7 +50,7 @@ class UserClient:
         self._objects = ObjectsStub(self._channel)
 
     def submit(
-        self, project: AppProject, *, seed: int, seeded: bool, signature: str = ""
+        self, project: AppProject, *, seed: int, seeded: bool, signing_key: bytes | None = None
     ) -> wire.RunState:
         """Send the app and start a run of it.
 
@@ -62,13 +62,18 @@ class UserClient:
             The root of all randomness on the server.
         seeded : bool
             Whether clients are seeded from it as well, which makes the run repeatable.
-        signature : str, optional
-            Of the bundle, by a key that nodes trust.
+        signing_key : bytes, optional
+            PEM, from ``new_signing_key``: signs the app, for nodes that trust this key alone.
+
+        Raises
+        ------
+        ConfigError
+            The key is none to sign with.
         """
         bundle = build_bundle(project.root)
         info = wire.RunInfo(
             bundle=wire.Object(hash=content_hash([bundle]), size_bytes=len(bundle)),
-            bundle_signature=signature,
+            bundle_signature=sign(bundle, signing_key) if signing_key else "",
             client_app=project.components["clientapp"],
             run_config=json.dumps(project.run_config),
             seeded=seeded,

@@ -8,7 +8,14 @@ from umbel.deployment.bundle.layout import (
     PackedFile,
 )
 from umbel.deployment.bundle.packing import build_bundle, bundle_hash
-from umbel.deployment.bundle.signing import new_signing_key, public_key, sign, verify
+from umbel.deployment.bundle.signing import (
+    create_signing_key,
+    new_signing_key,
+    public_key,
+    read_signing_key,
+    sign,
+    verify,
+)
 from umbel.deployment.bundle.unpacking import read_manifest, unpack_bundle
 
 __all__ = [
@@ -19,9 +26,11 @@ __all__ = [
     "PackedFile",
     "build_bundle",
     "bundle_hash",
+    "create_signing_key",
     "new_signing_key",
     "public_key",
     "read_manifest",
+    "read_signing_key",
     "sign",
     "unpack_bundle",
     "verify",

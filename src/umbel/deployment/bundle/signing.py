@@ -6,9 +6,11 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from umbel.base import BadSignature, ConfigError
+from umbel.deployment.atomic import PRIVATE, write_atomically
 from umbel.deployment.bundle.packing import bundle_hash
 from umbel.deployment.extra import needs_cryptography
 
@@ -30,6 +32,44 @@ def new_signing_key() -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
+
+
+def create_signing_key(file: Path) -> str:
+    """Write a new private key that only its owner can read; return its public half.
+
+    Raises
+    ------
+    ConfigError
+        If there is a file of this name, or none can be written there.
+    """
+    key = new_signing_key()
+    try:
+        write_atomically(file, key, mode=PRIVATE, replace=False)
+    except OSError as error:
+        raise ConfigError(
+            f"the key cannot be written: {error.strerror}",
+            hint="name a new file in a folder that is there",
+            file=file,
+        ) from error
+    return public_key(key)
+
+
+def read_signing_key(file: Path) -> bytes:
+    """Return the private key in a file.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"the key cannot be read: {error.strerror}",
+            hint=f"make one with: umbel key create {file}",
+            file=file,
+        ) from error
 
 
 def public_key(key_pem: bytes) -> str:

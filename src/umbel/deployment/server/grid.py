@@ -206,7 +206,8 @@ class NetworkGrid(Grid):
             error = Error(failure.code, failure.reason, kind=failure.kind or None)
             return Message(error, reply_to=request)
         try:
-            content = decode(reply.content) if reply.content else self._open(reply.body)
+            is_inline = reply.WhichOneof("outcome") == "content"
+            content = decode(reply.content) if is_inline else self._open(reply.body)
         except ProtocolError as error:
             told = Error(
                 ErrorCode.UNKNOWN, f"its reply cannot be read: {error}", kind="ProtocolError"

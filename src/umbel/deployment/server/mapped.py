@@ -22,6 +22,8 @@ class MappedFiles:
     def open(self, path: Path) -> memoryview:
         """Return the bytes of a file, which are read from it when they are looked at."""
         with path.open("rb") as file:
+            if not path.stat().st_size:
+                return memoryview(b"")  # nothing cannot be mapped
             mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         if len(mapping) >= _WORTH_BYTES:
             self._open.add(mapping)

@@ -6,18 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 
 import grpc.aio
-import zstandard
 
-from umbel.base import NotFound, ProtocolError, UmbelError
+from umbel.base import NotAllowed, NotFound, ProtocolError, UmbelError
 from umbel.deployment.errors import abort_with
 from umbel.deployment.server.callers import Caller, Callers
+from umbel.deployment.transfer import CHUNK_BYTES, packer, unpacked
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import ObjectsServicer
 from umbel.store import ObjectStore
 
-CHUNK_BYTES = 1024 * 1024
 _Context = grpc.aio.ServicerContext[wire.PullRequest, wire.Chunk]
 MayPull = Callable[[Caller, str], bool]
+MayPush = Callable[[Caller], bool]
+_ROLES = ("node", "user", "admin")
 
 
 class ObjectsService(ObjectsServicer):
@@ -31,18 +32,28 @@ class ObjectsService(ObjectsServicer):
         Says who calls.
     may_pull : callable
         Says whether this caller may read this object: what it was sent, or what is its own.
+    may_push : callable
+        Says whether this caller may store objects.
     """
 
-    def __init__(self, store: ObjectStore, callers: Callers, may_pull: MayPull) -> None:
+    def __init__(
+        self, store: ObjectStore, callers: Callers, may_pull: MayPull, may_push: MayPush
+    ) -> None:
         self._store = store
         self._callers = callers
         self._may_pull = may_pull
+        self._may_push = may_push
 
     async def Push(  # noqa: N802  the name is the wire's
         self, request_iterator: AsyncIterator[wire.PushChunk], context: _Context
     ) -> wire.PushReply:
         try:
-            self._callers.known(context)
+            caller = self._callers.known(context).require(*_ROLES)
+            if not self._may_push(caller):
+                raise NotAllowed(
+                    "nothing waits for an object of this node",
+                    hint="push the reply to a task, as long as its answer is wanted",
+                )
             return wire.PushReply(stored_bytes=await self._take(request_iterator))
         except UmbelError as error:
             await abort_with(context, error)
@@ -51,7 +62,7 @@ class ObjectsService(ObjectsServicer):
         self, request: wire.PullRequest, context: _Context
     ) -> AsyncIterator[wire.Chunk]:
         try:
-            caller = self._callers.known(context)
+            caller = self._callers.known(context).require(*_ROLES)
             name = request.object.hash
             size = self._store.size(name)
             if size is None or not self._may_pull(caller, name):
@@ -62,7 +73,8 @@ class ObjectsService(ObjectsServicer):
                 )
         except UmbelError as error:
             await abort_with(context, error)
-        pack = _packer(wire.COMPRESSION_ZSTD in request.accepts)
+        zstd = wire.COMPRESSION_ZSTD in request.accepts
+        pack = packer(wire.COMPRESSION_ZSTD if zstd else wire.COMPRESSION_NONE)
         with self._store.path(name).open("rb") as file:
             file.seek(request.offset)
             offset = request.offset
@@ -75,7 +87,7 @@ class ObjectsService(ObjectsServicer):
         self, request: wire.StatRequest, context: _Context
     ) -> wire.StatReply:
         try:
-            self._callers.known(context)
+            self._callers.known(context).require(*_ROLES)
             sizes = [self._store.size(name) for name in request.hashes]
             stored = [
                 self._store.offset(name) if size is None else size
@@ -87,16 +99,13 @@ class ObjectsService(ObjectsServicer):
 
     async def _take(self, chunks: AsyncIterator[wire.PushChunk]) -> int:
         """Write the chunks of one object; return how many of its bytes are stored."""
-        unpack = zstandard.ZstdDecompressor()
         name, size, offset = "", 0, 0
         async for item in chunks:
             if not name:
                 name, size = item.object.hash, item.object.size_bytes
                 if self._store.touch(name):
                     return size
-            data = item.chunk.data
-            if item.chunk.compression == wire.COMPRESSION_ZSTD:
-                data = _unpacked(unpack, data)
+            data = unpacked(item.chunk)
             offset = item.chunk.offset + len(data)
             if offset > size:
                 raise ProtocolError(f"more than the {size} bytes that the object was said to have")
@@ -107,17 +116,3 @@ class ObjectsService(ObjectsServicer):
         if offset == size:
             await asyncio.to_thread(self._store.finish, name, size)
         return offset
-
-
-def _packer(compressed: bool) -> Callable[[bytes], tuple[bytes, wire.Compression.ValueType]]:
-    if not compressed:
-        return lambda data: (data, wire.COMPRESSION_NONE)
-    compressor = zstandard.ZstdCompressor(level=1)
-    return lambda data: (compressor.compress(data), wire.COMPRESSION_ZSTD)
-
-
-def _unpacked(unpack: zstandard.ZstdDecompressor, data: bytes) -> bytes:
-    try:
-        return unpack.decompress(data, max_output_size=4 * CHUNK_BYTES)
-    except zstandard.ZstdError as error:
-        raise ProtocolError(f"a chunk is not what its compression says: {error}") from error

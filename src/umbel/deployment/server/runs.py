@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc.aio
 
-from umbel.base import ConfigError, NotFound, UmbelError, new_run_id
+from umbel.base import BundleError, ConfigError, NotFound, UmbelError, new_run_id
 from umbel.coordinator import (
     NodeRevoked,
     Object,
@@ -20,6 +20,7 @@ from umbel.coordinator import (
     RunSubmitted,
     TokenCreated,
 )
+from umbel.deployment.bundle import BUNDLE_MAX_BYTES, read_manifest
 from umbel.deployment.errors import abort_with
 from umbel.deployment.server.callers import Caller, Callers
 from umbel.deployment.server.outgoing import put
@@ -57,9 +58,9 @@ class RunsService(RunsServicer):
             run_id = request.run.run_id = request.run.run_id or new_run_id(now)
             _check(request)
             bundle = request.run.bundle
-            if self._plane.objects.size(bundle.hash) is None:
+            if not self._plane.objects.touch(bundle.hash):
                 raise NotFound("the app's bundle is not here", hint="push it first")
-            self._plane.objects.touch(bundle.hash)
+            await asyncio.to_thread(_check_bundle, self._plane.objects.path(bundle.hash))
             self._plane.submit(
                 RunSubmitted(
                     at=now,
@@ -246,6 +247,17 @@ class RunsService(RunsServicer):
             if over:
                 return
             await asyncio.sleep(_FOLLOW_S)
+
+
+def _check_bundle(path: Path) -> None:
+    """Refuse what nobody could unpack, before anything is launched."""
+    size = path.stat().st_size
+    if size > BUNDLE_MAX_BYTES:
+        raise BundleError(
+            f"a bundle of {size} bytes: more than {BUNDLE_MAX_BYTES}",
+            hint="leave data out of the app's folder",
+        )
+    read_manifest(path.read_bytes())
 
 
 def _check(request: wire.SubmitRequest) -> None:

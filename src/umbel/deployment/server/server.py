@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from umbel.base import SYSTEM_CLOCK, ConfigError, NotFound, Revoked
-from umbel.coordinator import RunEnded, may_pull
+from umbel.coordinator import RunEnded, may_pull, may_push
 from umbel.deployment.bundle import unpack_bundle
 from umbel.deployment.certificates import Principal
 from umbel.deployment.channel import Credentials, server_options
@@ -86,7 +86,7 @@ class Server:
         callers = Callers(insecure=settings.insecure, check=self._check)
         umbel_pb2_grpc.add_NodesServicer_to_server(NodesService(self.plane, callers), public)
         umbel_pb2_grpc.add_ObjectsServicer_to_server(
-            ObjectsService(self._objects, callers, self._may_pull), public
+            ObjectsService(self._objects, callers, self._may_pull, self._may_push), public
         )
         umbel_pb2_grpc.add_RunsServicer_to_server(
             RunsService(self.plane, callers, self._runs_dir, self._new_token()), public
@@ -181,6 +181,9 @@ class Server:
         if caller.node_id is not None:
             return may_pull(self.plane.state, caller.node_id, name)
         return self.plane.is_lent(name, caller.name)
+
+    def _may_push(self, caller: Caller) -> bool:
+        return caller.node_id is None or may_push(self.plane.state, caller.node_id)
 
     def _app_dir(self, run_id: str) -> Path:
         """Return the folder of the run's app, unpacked if it is not yet."""
