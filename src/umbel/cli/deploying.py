@@ -255,6 +255,35 @@ def verify(
         verify_run(run, runs_dir, as_json)
 
 
+@app.command()
+def conformance(
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where the client is to connect.")
+    ] = "127.0.0.1:9300",
+    case: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Only this case; may be repeated.")
+    ] = None,
+    client_app: Annotated[
+        str, typer.Option(help="What runs name as their client app.")
+    ] = "echo_app:app",
+    patience_s: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that the client may take for a message.")
+    ] = 20.0,
+    wait_s: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that it may take to connect at first.")
+    ] = 300.0,
+    as_json: AsJson = False,
+) -> None:
+    """Play the server against a client in any language; say what it gets wrong of the wire."""
+    from umbel.cli.conformance import run_conformance
+
+    with reported(as_json):
+        passed = run_conformance(
+            listen, case or [], client_app, patience_s, wait_s, as_json=as_json
+        )
+        raise typer.Exit(0 if passed else 1)
+
+
 @node_commands.command("ls")
 def list_nodes(on: On = None, as_json: AsJson = False) -> None:
     """List the nodes that have joined."""

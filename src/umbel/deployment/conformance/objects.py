@@ -32,6 +32,10 @@ class ObjectTable(ObjectsServicer):
         How many bytes pass in a transfer that is cut.
     cuts : int
         How many of the next transfers are cut.
+    push_cuts : int
+        How many of the next pushes are cut, beside those.
+    gate : asyncio.Event
+        Pulls wait while it is clear.
     begun : asyncio.Event
         Set when a transfer begins.
     compression : Compression
@@ -45,6 +49,9 @@ class ObjectTable(ObjectsServicer):
         self.pushes: list[tuple[str, int]] = []
         self.cut_after_bytes = 0
         self.cuts = 0
+        self.push_cuts = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
         self.begun = asyncio.Event()
         self.compression: wire.Compression.ValueType = wire.COMPRESSION_NONE
 
@@ -71,6 +78,7 @@ class ObjectTable(ObjectsServicer):
         name, offset = request.object.hash, int(request.offset)
         self.pulls.append((name, offset))
         self.begun.set()
+        await self.gate.wait()
         data = self.complete.get(name)
         if data is None:
             await abort_with(context, NotFound(f"there is no object {name[:12]}"))
@@ -95,7 +103,7 @@ class ObjectTable(ObjectsServicer):
             await abort_with(context, error)
 
     async def _take(self, chunks: AsyncIterator[wire.PushChunk]) -> int:
-        name, size, passed, cut = "", 0, 0, self._taken_cut()
+        name, size, passed, cut = "", 0, 0, self._taken_cut(is_push=True)
         async for item in chunks:
             if not name:
                 name, size = item.object.hash, int(item.object.size_bytes)
@@ -118,7 +126,10 @@ class ObjectTable(ObjectsServicer):
             self.complete[name] = bytes(stored)
         return len(stored)
 
-    def _taken_cut(self) -> int | None:
+    def _taken_cut(self, *, is_push: bool = False) -> int | None:
+        if is_push and self.push_cuts:
+            self.push_cuts -= 1
+            return self.cut_after_bytes
         if not self.cuts:
             return None
         self.cuts -= 1

@@ -34,10 +34,14 @@ class Session:
         What the node said first.
     ended : asyncio.Event
         Set when the stream has ended on either side.
+    beats_at : list of float
+        When heartbeats came, on the event loop's clock.
     """
 
-    def __init__(self, hello: wire.Hello) -> None:
+    def __init__(self, hello: wire.Hello, patience_s: float = PATIENCE_S) -> None:
         self.hello = hello
+        self.beats_at: list[float] = []
+        self._patience_s = patience_s
         self.ended = asyncio.Event()
         self._out: asyncio.Queue[Any] = asyncio.Queue()
         self._in: asyncio.Queue[wire.FromNode] = asyncio.Queue()
@@ -69,17 +73,25 @@ class Session:
         ProtocolError
             It is of another kind.
         """
-        while True:
-            try:
-                async with asyncio.timeout(PATIENCE_S):
-                    message = await self._in.get()
-            except TimeoutError:
-                raise ReplyTimeout(f"the node sent no {kind} within {PATIENCE_S:g} s") from None
-            got = message.WhichOneof("kind")
-            if got == kind:
-                return getattr(message, kind)
-            if got != "heartbeat":
-                raise ProtocolError(f"the node sent {got}, where {kind} comes next")
+        message = await self.next_message(kind)
+        got = message.WhichOneof("kind")
+        if got != kind:
+            raise ProtocolError(f"the node sent {got}, where {kind} comes next")
+        return getattr(message, kind)
+
+    async def next_message(self, what: str) -> wire.FromNode:
+        """Return the node's next message, apart from heartbeats; ``what`` names it in errors.
+
+        Raises
+        ------
+        ReplyTimeout
+            It sends none.
+        """
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self._in.get()
+        except TimeoutError:
+            raise ReplyTimeout(f"the node sent no {what} within {self._patience_s:g} s") from None
 
     async def answer_to(self, task: wire.Task) -> wire.Reply:
         """Give the node a task; return its reply, and acknowledge that.
@@ -107,12 +119,25 @@ class ScriptedServer(NodesServicer):
     objects : ObjectTable
         What can be pulled, and what was pushed.
     port : int
-        Where it listens on loopback, once started; the same one when started again.
+        Where it listens, once started; the same one when started again.
+
+    Parameters
+    ----------
+    host : str
+        The address to listen on.
+    port : int
+        0 for any that is free.
+    patience_s : float
+        How long a node may take for its next message.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 0, patience_s: float = PATIENCE_S
+    ) -> None:
         self.objects = ObjectTable()
-        self.port = 0
+        self.port = port
+        self._host = host
+        self._patience_s = patience_s
         self._sessions: asyncio.Queue[Session] = asyncio.Queue()
 
     async def start(self) -> None:
@@ -120,26 +145,32 @@ class ScriptedServer(NodesServicer):
         self._server = grpc.aio.server(options=server_options())
         add_NodesServicer_to_server(self, self._server)
         add_ObjectsServicer_to_server(self.objects, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.port = self._server.add_insecure_port(f"{self._host}:{self.port}")
         await self._server.start()
 
     async def stop(self) -> None:
         """Hang up on everybody and listen no more."""
         await self._server.stop(None)
 
-    async def session(self) -> Session:
+    async def session(self, patience_s: float | None = None) -> Session:
         """Return the session of the node that connects next.
+
+        Parameters
+        ----------
+        patience_s : float, optional
+            How long it may take; as long as for a message by default.
 
         Raises
         ------
         ReplyTimeout
             None does.
         """
+        limit_s = self._patience_s if patience_s is None else patience_s
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(limit_s):
                 return await self._sessions.get()
         except TimeoutError:
-            raise ReplyTimeout(f"no node connected within {PATIENCE_S:g} s") from None
+            raise ReplyTimeout(f"no node connected within {limit_s:g} s") from None
 
     async def Connect(  # noqa: N802  the name is the wire's
         self,
@@ -149,7 +180,7 @@ class ScriptedServer(NodesServicer):
         first = await anext(aiter(request_iterator), None)
         if first is None or first.WhichOneof("kind") != "hello":
             await abort_with(context, ProtocolError("a node's first message is its hello"))
-        session = Session(first.hello)
+        session = Session(first.hello, self._patience_s)
         reading = asyncio.create_task(_read(request_iterator, session))
         self._sessions.put_nowait(session)
         try:
@@ -164,6 +195,9 @@ class ScriptedServer(NodesServicer):
 
 async def _read(messages: AsyncIterator[wire.FromNode], session: Session) -> None:
     async for message in messages:
-        session._in.put_nowait(message)
+        if message.WhichOneof("kind") == "heartbeat":
+            session.beats_at.append(asyncio.get_running_loop().time())
+        else:
+            session._in.put_nowait(message)
     session.ended.set()
     session.close()
