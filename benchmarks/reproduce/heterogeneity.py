@@ -2,12 +2,12 @@
 
     python benchmarks/reproduce/heterogeneity.py
 
-Fashion-MNIST, cut among 20 clients by a Dirichlet distribution. The learning rate of each algorithm
-is tuned on one grid for all, and the parameter that it has of its own on two values, by the accuracy
-on images of their own and with a seed of its own. Then each runs with several seeds, which change
-the split, the first model, the cohorts and the order of the images. At the end stands which of the
-orderings that the papers report hold. `--quick` takes seconds, tunes nothing, and shows no more than
-that all of it learns.
+Fashion-MNIST, cut among 20 clients by a Dirichlet distribution. The learning rate of each
+algorithm is tuned on one grid for all, and the parameter that it has of its own on two values, by
+the accuracy on images of their own and with a seed of its own. Then each runs with several seeds,
+which change the split, the first model, the cohorts and the order of the images. At the end stands
+which of the orderings that the papers report hold. `--quick` takes seconds, tunes nothing, and
+shows no more than that all of it learns.
 """
 
 import argparse

@@ -21,7 +21,7 @@ def run_conformance(
     as_json: bool,
 ) -> bool:
     """Play the cases, print what came of them, and return whether all passed."""
-    from umbel.deployment.conformance import Verdict, play_cases
+    from umbel.deployment import Verdict, play_cases
 
     told = console(stderr=True)
     told.print(f"waiting for a client on {listen}, without TLS")

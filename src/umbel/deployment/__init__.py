@@ -17,6 +17,7 @@ from umbel.deployment.bundle import (
 )
 from umbel.deployment.certificates import Principal, fingerprint, principal_of
 from umbel.deployment.channel import Credentials
+from umbel.deployment.conformance import Verdict, play_cases
 from umbel.deployment.connections import Connection, Connections
 from umbel.deployment.identity import Identity, joining_key
 from umbel.deployment.joining import join
@@ -40,6 +41,7 @@ __all__ = [
     "Principal",
     "ServerSettings",
     "UserClient",
+    "Verdict",
     "build_bundle",
     "bundle_hash",
     "create_signing_key",
@@ -50,6 +52,7 @@ __all__ = [
     "join",
     "joining_key",
     "new_signing_key",
+    "play_cases",
     "principal_of",
     "public_key",
     "read_manifest",
