@@ -1,157 +1,181 @@
-"""Accuracy by round of several strategies on clients with unlike mixes of classes.
+"""Accuracy by round of seven algorithms on clients with unlike mixes of classes.
 
     python benchmarks/reproduce/heterogeneity.py
 
-Fashion-MNIST where Debian's package `dataset-fashion-mnist` has put it, else scikit-learn's digits;
-a network of one hidden layer, in NumPy. Another strategy is one more row of `STRATEGIES`.
+Fashion-MNIST, cut among 20 clients by a Dirichlet distribution. The learning rate of each
+algorithm is tuned on one grid for all, and the parameter that it has of its own on two values, by
+the accuracy on images of their own and with a seed of its own. Then each runs with several seeds,
+which change the split, the first model, the cohorts and the order of the images. At the end stands
+which of the orderings that the papers report hold. `--quick` takes seconds, tunes nothing, and
+shows no more than that all of it learns.
 """
 
 import argparse
-import functools
-import gzip
-import itertools
-from collections.abc import Callable
+import json
+import statistics
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import task
+from algorithms import ALGORITHMS, CLIENTS, EPOCHS, UNEQUAL_EPOCHS, server
+from claims import LAST, Curve, final, judge
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-from umbel import ArrayRecord, ClientApp, Message, MetricRecord, RecordDict, ServerApp
-from umbel.base import Seeds
-from umbel.partition import dirichlet
-from umbel.serverapp import Strategy
-from umbel.simulation import run_simulation
-from umbel.strategies import FedAdam, FedAvg, FedAvgM
+from umbel import run_simulation
 
-CLIENTS, HIDDEN, BATCH, EPOCHS, LEARNING_RATE = 20, 64, 32, 1, 0.05
-ALPHAS = (0.1, 0.5)
-# Half of the clients take part in a round; the server evaluates the model.
-COHORT = {"fraction_train": 0.5, "fraction_evaluate": 0.0}
-STRATEGIES: dict[str, Callable[[], Strategy]] = {
-    "FedAvg": lambda: FedAvg(**COHORT),
-    "FedAvgM": lambda: FedAvgM(server_momentum=0.7, **COHORT),
-    "FedAdam": lambda: FedAdam(eta=0.01, **COHORT),
-}
-FASHION = Path("/usr/share/datasets/fashion-mnist")
+ALPHAS, SEEDS, ROUNDS = (0.1, 0.5), (1, 2, 3), 40
+RATES, TUNING_SEED, TUNING_ROUNDS = (0.05, 0.1, 0.2), 0, 20
+FRACTION = 0.5
+UNEQUAL = ("FedAvg", "FedNova")
+"""Run once more with unequal epochs, by all clients in every round as in FedNova's paper."""
 
-client = ClientApp()
-server = ServerApp()
+progress = Console(stderr=True)
 
 
-@functools.cache
-def data(train: bool):
-    """Return images in [0, 1], a row each, and labels."""
-    if not FASHION.is_dir():
-        from sklearn.datasets import load_digits
-
-        images, labels = load_digits(return_X_y=True)
-        part = np.arange(len(labels)) % 5 != 0
-        part = part if train else ~part
-        return (images[part] / 16).astype(np.float32), labels[part]
-    name = "train" if train else "t10k"
-    with gzip.open(FASHION / f"{name}-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8).astype(np.int64)
-    with gzip.open(FASHION / f"{name}-images-idx3-ubyte.gz") as file:
-        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(len(labels), -1)
-    keep = slice(20_000 if train else 5_000)  # minutes on two cores
-    return (images[keep] / np.float32(255)), labels[keep]
-
-
-@functools.cache
-def partitions(alpha: float):
-    return dirichlet(data(train=True)[1], CLIENTS, alpha, min_partition_size=BATCH)
-
-
-def initial_arrays() -> ArrayRecord:
-    rng = Seeds(7).child("model").numpy()
-    sizes = (data(train=True)[0].shape[1], HIDDEN, 10)
-    model = {}
-    for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes), 1):
-        model[f"w{layer}"] = rng.normal(0, np.sqrt(2 / n_in), (n_in, n_out)).astype(np.float32)
-        model[f"b{layer}"] = np.zeros(n_out, np.float32)
-    return ArrayRecord(model)
-
-
-def forward(model, x):
-    hidden = np.maximum(x @ model["w1"] + model["b1"], 0)
-    return hidden, hidden @ model["w2"] + model["b2"]
-
-
-def step(model, x, y):
-    """Take one step of SGD on the cross entropy, in place; return the loss."""
-    hidden, scores = forward(model, x)
-    scores -= scores.max(axis=1, keepdims=True)
-    p = np.exp(scores)
-    p /= p.sum(axis=1, keepdims=True)
-    rows = np.arange(len(y))
-    loss = -np.log(p[rows, y] + 1e-12).mean()
-    p[rows, y] -= 1
-    p /= len(y)
-    back = (p @ model["w2"].T) * (hidden > 0)
-    for key, gradient in (
-        ("w2", hidden.T @ p),
-        ("b2", p.sum(axis=0)),
-        ("w1", x.T @ back),
-        ("b1", back.sum(axis=0)),
-    ):
-        model[key] -= LEARNING_RATE * gradient
-    return float(loss)
-
-
-@client.train()
-def train(message, context):
-    images, labels = data(train=True)
-    mine = partitions(context.run_config["alpha"])[context.node_config["partition-id"]]
-    model = {key: array.numpy() for key, array in message.content["arrays"].items()}
-    losses = []
-    for _ in range(EPOCHS):
-        order = np.random.permutation(mine)  # the simulation has seeded it for this client
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            losses.append(step(model, images[batch], labels[batch]))
-    metrics = MetricRecord({"num-examples": len(mine), "loss": float(np.mean(losses))})
-    return Message(RecordDict({"arrays": ArrayRecord(model), "metrics": metrics}), reply_to=message)
-
-
-def evaluate(server_round, arrays):
-    images, labels = data(train=False)
-    right = forward(arrays.views(), images)[1].argmax(axis=1) == labels
-    return MetricRecord({"accuracy": float(right.mean())})
-
-
-@server.main()
-def main(grid, context):
-    strategy = STRATEGIES[context.run_config["strategy"]]()
-    rounds = context.run_config["rounds"]
-    return strategy.start(grid, initial_arrays(), num_rounds=rounds, evaluate_fn=evaluate)
-
-
-def accuracies(strategy: str, alpha: float, rounds: int, seed: int) -> list[float]:
-    """Return the accuracy on the test set, before the first round and after each."""
-    config = {"strategy": strategy, "alpha": alpha, "rounds": rounds}
+def curve(name, alpha, seed, rounds, settings, *, judged_on="test", unequal=False):
+    rate, tuned = settings
+    config = {
+        "algorithm": name,
+        "alpha": alpha,
+        "seed": seed,
+        "rounds": rounds,
+        "learning-rate": rate,
+        "tuned": tuned,
+        "judged-on": judged_on,
+        "unequal": unequal,
+        "fraction": 1.0 if unequal else FRACTION,
+    }
     # By name, so that a worker loads data once for all its clients.
-    here = Path(__file__)
+    here = Path(__file__).parent
     result = run_simulation(
-        server, f"{here.stem}:client", CLIENTS, seed=seed, run_config=config, app_dir=here.parent
+        server, "algorithms:client", CLIENTS, seed=seed, run_config=config, app_dir=here
     )
-    return [metrics["accuracy"] for metrics in result.evaluate_metrics_serverapp.values()]
+    return Curve(
+        [metrics["accuracy"] for metrics in result.evaluate_metrics_serverapp.values()],
+        [metrics["accuracy"] for metrics in result.evaluate_metrics_clientapp.values()],
+    )
 
 
-def run(rounds: int, seed: int) -> None:
-    name = "Fashion-MNIST" if FASHION.is_dir() else "digits"
-    shown = sorted({*np.linspace(0, rounds, 7).round().astype(int).tolist()})
-    print(f"Test accuracy in % by round: {name}, {CLIENTS} clients, seed {seed}\n")
-    print("| alpha | strategy | " + " | ".join(map(str, shown)) + " |")
-    print("|" + "---|" * (2 + len(shown)))
-    for alpha in ALPHAS:
-        for strategy in STRATEGIES:
-            found = accuracies(strategy, alpha, rounds, seed)
-            cells = " | ".join(f"{100 * found[number]:.1f}" for number in shown)
-            print(f"| {alpha} | {strategy} | {cells} |", flush=True)
+def shown_values(name, found):
+    """Return the accuracies that an algorithm is judged by: those of Ditto's are at the clients."""
+    return found.at_clients if name == "Ditto" else found.on_server
+
+
+def tuned_settings(name, alpha):
+    """Return the (learning rate, own parameter) with the best accuracy on the tuning seed."""
+
+    def score(settings):
+        progress.print(f"tuning {name}, alpha {alpha}: {settings}", style="dim")
+        found = curve(name, alpha, TUNING_SEED, TUNING_ROUNDS, settings, judged_on="validation")
+        return final(shown_values(name, found))
+
+    return max(((rate, own) for rate in RATES for own in ALGORITHMS[name].values), key=score)
+
+
+def measure(alphas, seeds, rounds, settings_of):
+    """Return the settings, and the curves by alpha and algorithm, one a seed."""
+    settings, curves = {}, {}
+    for alpha in alphas:
+        settings[alpha] = {name: settings_of(name, alpha) for name in ALGORITHMS}
+        curves[alpha] = {}
+        for name, unequal in [(n, False) for n in ALGORITHMS] + [(n, True) for n in UNEQUAL]:
+            title = f"{name}, unequal epochs" if unequal else name
+            progress.print(f"{title}, alpha {alpha}", style="dim")
+            chosen = settings[alpha][name]
+            curves[alpha][title] = [
+                curve(name, alpha, seed, rounds, chosen, unequal=unequal) for seed in seeds
+            ]
+    return settings, curves
+
+
+def spread(values):
+    """Return the mean and the standard deviation over seeds as text."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.fmean(values):.1f} ± {deviation:.1f}"
+
+
+def accuracy_table(settings, curves, at_clients):
+    """Return accuracies by round of all algorithms, on the server or at the clients."""
+    rounds = len(next(iter(next(iter(curves.values())).values()))[0].at_clients)
+    shown = sorted({*np.linspace(0, rounds, 6).round().astype(int).tolist()} - {0})
+    table = Table(box=box.MARKDOWN)
+    for title in ("alpha", "algorithm", "settings", *map(str, shown), f"last {LAST}"):
+        table.add_column(title, justify="left" if title in ("algorithm", "settings") else "right")
+    for alpha, of_names in curves.items():
+        for title, found in of_names.items():
+            name = title.partition(",")[0]
+            if at_clients != (name == "Ditto") and (not at_clients or title != "FedAvg"):
+                continue
+            rate, own = settings[alpha][name]
+            tuned = ALGORITHMS[name].tuned
+            values = [c.at_clients if at_clients else c.on_server[1:] for c in found]
+            means = [100 * statistics.fmean(v[at - 1] for v in values) for at in shown]
+            table.add_row(
+                str(alpha),
+                f"{title} ({'personal' if name == 'Ditto' else 'global'})" if at_clients else title,
+                f"lr {rate:g}" + (f", {tuned} {own:g}" if tuned else ""),
+                *(f"{mean:.1f}" for mean in means),
+                spread([final(v) for v in values]),
+            )
+    return table
+
+
+def claims_table(curves):
+    table = Table(box=box.MARKDOWN)
+    for title in ("alpha", "what the paper reports", "paper", "gain here", "verdict"):
+        table.add_column(title)
+    for alpha, of_names in curves.items():
+        for claim, gains, verdict in judge(of_names):
+            gain = f"{spread(gains)} {claim.unit}"
+            table.add_row(str(alpha), claim.text, claim.paper, gain, verdict)
+    return table
+
+
+def report(settings, curves, seeds):
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(
+        f"{task.data_name()}, {CLIENTS} clients of whom {FRACTION:.0%} take part in a round, "
+        f"{EPOCHS} epochs, seeds {list(seeds)}. Accuracy in % by round, mean over seeds; "
+        f"'last {LAST}' is the mean over the last {LAST} rounds, ± the deviation over seeds.\n"
+    )
+    console.print("The global model, on the common test set. Unequal epochs: each client draws")
+    console.print(f"{UNEQUAL_EPOCHS[0]} to {UNEQUAL_EPOCHS[1]} anew in each round, in which all")
+    console.print("take part.\n")
+    console.print(accuracy_table(settings, curves, at_clients=False))
+    console.print("\nEach client's model on images that it held out, whose mix of classes is its")
+    console.print("own: not to be compared with the table above.\n")
+    console.print(accuracy_table(settings, curves, at_clients=True))
+    console.print("\nOrderings. One holds where the gain is above zero in every seed.\n")
+    console.print(claims_table(curves))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--quick", action="store_true", help="six rounds, one seed, no tuning")
+    parser.add_argument("--json", type=Path, help="write settings and curves to this file")
+    options = parser.parse_args()
+    if options.quick:
+        seeds = options.seeds[:1]
+        settings, curves = measure(
+            ALPHAS[:1], seeds, 6, lambda name, alpha: (RATES[1], ALGORITHMS[name].values[-1])
+        )
+    else:
+        seeds = options.seeds
+        settings, curves = measure(ALPHAS, seeds, options.rounds, tuned_settings)
+    report(settings, curves, seeds)
+    if options.json:
+        of_alphas = {
+            alpha: {name: [asdict(one) for one in found] for name, found in of_names.items()}
+            for alpha, of_names in curves.items()
+        }
+        options.json.write_text(json.dumps({"settings": settings, "curves": of_alphas}))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--seed", type=int, default=7)
-    options = parser.parse_args()
-    run(options.rounds, options.seed)
+    main()

@@ -16,21 +16,29 @@ ML_LIBRARY = ("records/bridges/*",)
 HOMES = {
     "cloudpickle": ("simulation/*", "testing/*"),
     "cryptography": ("secagg/*", "deployment/*"),
+    "datasets": ("flwr/datasets/huggingface.py",),
     "grpc": ("deployment/*",),
     "jax": ML_LIBRARY,
     "keras": ML_LIBRARY,
-    "matplotlib": ("cli/plot*.py", "partition/plot*.py", "serverapp/plot*.py"),
+    "matplotlib": (
+        "cli/plot*.py",
+        "partition/plot*.py",
+        "serverapp/plot*.py",
+        "flwr/datasets/plots.py",
+    ),
     "ml_dtypes": ("records/*",),
-    "pandas": ("partition/label_counts.py", "serverapp/tables.py"),
+    "pandas": ("flwr/datasets/frames.py", "partition/label_counts.py", "serverapp/tables.py"),
     "ray": ("simulation/ray*.py",),
     "rich": ("cli/*",),
     "safetensors": (),
     "sklearn": ML_LIBRARY,
     "sqlalchemy": ("store/*",),
     "tensorflow": ML_LIBRARY,
-    "threadpoolctl": ("simulation/*", "updates/spill.py"),
+    "threadpoolctl": ("base/threads.py", "updates/spill.py"),
     "torch": (*ML_LIBRARY, "clientapp/torch.py"),
     "typer": ("cli/*",),
+    "xgboost": (),
+    "zstandard": ("deployment/*",),
 }
 # `import umbel` may load NumPy, and none of these.
 NOT_AT_IMPORT = sorted(HOMES.keys() - {"cloudpickle", "threadpoolctl"})

@@ -18,7 +18,7 @@ from umbel.cli import app
 def test_help_names_every_command() -> None:
     result = CliRunner().invoke(app, ["--help"])
     assert result.exit_code == 0
-    for command in ("new", "run", "ls", "show", "plot"):
+    for command in ("new", "run", "resume", "ls", "show", "plot"):
         assert f" {command} " in result.stdout
 
 
@@ -78,7 +78,8 @@ def test_as_a_module(request: pytest.FixtureRequest, tmp_path: Path) -> None:
 def test_the_page_on_the_command_line_names_every_option(request: pytest.FixtureRequest) -> None:
     page = (request.config.rootpath / "docs" / "cli.md").read_text(encoding="utf-8")
     sections = {text.split("\n", 1)[0]: text for text in page.split("\n## umbel ")}
-    for command in ("new", "run", "ls", "show", "plot"):
-        text = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
+    commands = ("new", "run", "resume", "ls", "show", "plot", "server", "node", "connect")
+    for command in (*commands, "token create", "log", "stop", "pull", "verify"):
+        text = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"}).stdout
         options = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}
         assert options == set(re.findall(r"^\| `(--[a-z-]+)`", sections[command], re.MULTILINE))

@@ -17,7 +17,7 @@ import pytest
 from umbel.base import AppProject
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ["quickstart-numpy", "quickstart-pytorch", "quickstart-sklearn"]
+NAMES = ["quickstart-numpy", "quickstart-pytorch", "quickstart-sklearn", "quickstart-xgboost"]
 TEMPLATES = ["numpy", "sklearn", "pytorch", "jax"]
 
 Umbel = Callable[..., str]
@@ -100,6 +100,17 @@ def test_quickstart_pytorch_learns_fashion_mnist(umbel: Umbel) -> None:
 def test_quickstart_sklearn_passes_095(umbel: Umbel) -> None:
     answer = run(umbel, EXAMPLES / "quickstart-sklearn")
     assert answer["metrics"]["server"]["accuracy"] > 0.95
+
+
+@pytest.mark.slow
+def test_quickstart_xgboost_passes_095_with_the_same_bits_everywhere(umbel: Umbel) -> None:
+    example = EXAMPLES / "quickstart-xgboost"
+    one = run(umbel, example)
+    assert one["metrics"]["server"]["accuracy"] > 0.95
+    other = run(umbel, example, "--backend", "inprocess")
+    assert other["model_sha256"] == one["model_sha256"]
+    cyclic = run(umbel, example, "-c", "strategy=cyclic", "--workers", "1")
+    assert cyclic["metrics"]["server"]["accuracy"] > 0.9
 
 
 @pytest.mark.slow

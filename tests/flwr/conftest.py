@@ -12,8 +12,8 @@ from umbel import flwr
 
 @pytest.fixture
 def installed() -> Iterator[None]:
-    """Make ``flwr`` mean ``umbel.flwr`` while a test runs."""
+    """Make ``flwr`` and ``flwr_datasets`` mean Umbel's while a test runs."""
     flwr.install()
     yield
     flwr.uninstall()
-    assert not [name for name in sys.modules if name.partition(".")[0] == "flwr"]
+    assert not [name for name in sys.modules if name.partition(".")[0] in ("flwr", "flwr_datasets")]

@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 APPS = Path(__file__).parent / "apps"
-NAMES = ["custom-strategy", "grid-by-hand", "message-fedavg", "mods-and-queries", "numpy-client"]
+NAMES = [
+    "custom-strategy",
+    "grid-by-hand",
+    "message-fedavg",
+    "mods-and-queries",
+    "numpy-client",
+    "with-datasets",
+]
 
 pytestmark = pytest.mark.slow
 

@@ -10,26 +10,15 @@ import pytest
 
 import umbel
 from umbel import flwr as fl
-from umbel import strategies
-from umbel.flwr.message_strategies import ADOPTED
 from umbel.flwr.missing import LATER
-from umbel.flwr.old_strategies import PLANNED, RULES
 from umbel.flwr.table import DEPRECATED, MODULES
-
-STRATEGIES = ADOPTED.keys() | RULES.keys() | set(PLANNED)
 
 
 @pytest.mark.parametrize("path", MODULES)
 def test_every_name_of_the_table_leads_somewhere(path: str) -> None:
     module = importlib.import_module(f"umbel.flwr.{path}")
-    for name in MODULES[path]:
-        old = path.startswith("server.")
-        missing = name in STRATEGIES and not hasattr(strategies, name) and name != "FedProx"
-        if missing or (old and name in PLANNED):
-            with pytest.raises(fl.NotInUmbel, match=f"no strategy {name} yet"):
-                getattr(module, name)
-        elif name not in DEPRECATED and not (name == "FedProx" and "serverapp" in path):
-            assert getattr(module, name) is not None
+    for name in MODULES[path].keys() - DEPRECATED.keys():
+        assert getattr(module, name) is not None
 
 
 def test_modules_are_reached_as_attributes_too() -> None:

@@ -19,9 +19,9 @@ def test_all_samples_go_to_the_holders_by_the_table(before):
     assert found.sum(axis=0).tolist() == [100] * 10
     assert ((found > 0).sum(axis=1) <= 2).all()
     wanted = before + TABLE[3] / TABLE[3].sum() * (100 - 4 * before)
-    # Classes 2 and 3 are those of clients 1, 6, 11 and 16.
-    assert np.abs(found[[1, 6, 11, 16], 3] - wanted).max() < 1
-    assert (found[[1, 6, 11, 16], 3] >= before).all()
+    # Client i has the classes i and i + 1, modulo 10.
+    assert np.abs(found[[2, 3, 12, 13], 3] - wanted).max() < 1
+    assert (found[[2, 3, 12, 13], 3] >= before).all()
 
 
 def test_amounts_as_they_are():
@@ -57,6 +57,12 @@ def test_shuffle_and_seed():
 def test_bad_arguments(table, options, text):
     with pytest.raises(PartitionError, match=text):
         counts(table, **options)
+
+
+def test_clients_that_are_no_multiple_of_the_labels_take_turns():
+    parts = distribution(LABELS, 5, np.ones((10, 1)), **OPTIONS)
+    found = [np.unique(LABELS[part]).tolist() for part in parts]
+    assert found == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
 
 
 def test_labels_that_cannot_be_shared_out_evenly():

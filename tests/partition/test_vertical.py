@@ -39,7 +39,13 @@ def test_roles(mode, has_label):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "found"), [([1, 3], [1, 3]), ([0.25, 0.5], [2, 4]), ([0.1] * 7 + [0.3], None)]
+    ("sizes", "found"),
+    [
+        ([1, 3], [1, 3]),
+        ([0.25, 0.5], [2, 4]),
+        ([0.3, 0.3, 0.4], [2, 2, 4]),
+        ([0.1] * 7 + [0.3], None),
+    ],
 )
 def test_sizes(sizes, found):
     if found is None:

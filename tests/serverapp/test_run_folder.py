@@ -86,10 +86,12 @@ def test_a_run_leaves_what_the_page_says(federate, tmp_path, monkeypatch):
         exec(code, {})
 
 
-def test_a_folder_that_cannot_be_made(federate, tmp_path):
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_folder_that_cannot_be_made(federate, tmp_path, resumable):
     (tmp_path / "runs").touch()
+    simulation = {"run_dir": tmp_path / "runs" / "one", "resumable": resumable}
     with pytest.raises(ConfigError, match=r"folder of the run cannot be written: Not a directory"):
-        federate(FedAvg(), None, simulation={"run_dir": tmp_path / "runs" / "one"})
+        federate(FedAvg(), None, simulation=simulation)
 
 
 def test_a_file_that_cannot_be_written_is_named_and_the_run_fails(federate, tmp_path):

@@ -4,8 +4,19 @@ import pytest
 from umbel.base import ConfigError, RejectedReply
 from umbel.clientapp import ScaffoldTerm, compression_mod
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
-from umbel.strategies import FedAdam, FedAvg, FedAvgM, Scaffold, with_compression
-from umbel.updates import QSGD, Cast, RandomK, Sign, TopK
+from umbel.strategies import (
+    CenteredClipping,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    GeometricMedian,
+    MultiKrum,
+    NormBounding,
+    Scaffold,
+    with_compression,
+)
+from umbel.updates import QSGD, Cast, RandomK, Sign, TopK, momentum
 
 RATE = 0.1
 TARGETS = np.random.default_rng(5).standard_normal((4, 30)).astype(np.float32)
@@ -231,3 +242,37 @@ def test_processes_give_the_same_bits(federate, compressor):
             run(backend="processes", simulation={"backend_config": {"workers": workers}})
             == expected
         )
+
+
+RULES = [
+    FedMedian,
+    lambda: MultiKrum(num_nodes_to_select=2),
+    GeometricMedian,
+    lambda: NormBounding(max_norm=0.4),
+    lambda: CenteredClipping(tau=0.4),
+    lambda: FedMedian(server_optimizer=momentum(0.5)),
+]
+
+
+@pytest.mark.parametrize("make", RULES)
+def test_rules_over_kept_replies_see_the_models_that_codes_stand_for(federate, make):
+    """Compressed, and compressed by hand: the median and Krum see the same replies."""
+    compressor = TopK(0.2)
+
+    def by_hand(message, context):
+        content = train(message, context)
+        before = message.content["arrays"]["w"].view()
+        update = (content["arrays"]["w"].view() - before).reshape(-1)
+        kept = compressor.expand(compressor.compress(update, None), 30, update.dtype)
+        content["arrays"]["w"] = before + kept.reshape(5, 6)
+        return content
+
+    client = compressing(compression_mod(compressor, error_feedback=False))
+    got = federate(with_compression(make(), compressor), client, initial=model(), num_rounds=3)
+    expected = federate(make(), by_hand, initial=model(), num_rounds=3)
+    assert got.failures == []
+    np.testing.assert_allclose(
+        got.arrays["w"].view(), expected.arrays["w"].view(), rtol=1e-6, atol=1e-6
+    )
+    assert got.arrays["count"] == expected.arrays["count"]
+    assert np.abs(got.arrays["w"].view()).max() > 0.01

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import xgboost
 
-from umbel.records import ArrayRecord, RecordDict
+from umbel import Strategy, strategies
+from umbel.clientapp import ClientApp, FedDynTerm, ScaffoldTerm, compression_mod
+from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
 from umbel.strategies import (
     Bulyan,
     CenteredClipping,
@@ -11,18 +14,29 @@ from umbel.strategies import (
     FedAdam,
     FedAvg,
     FedAvgM,
+    FedBN,
+    FedDyn,
     FedMedian,
+    FedNova,
+    FedOpt,
     FedPer,
     FedProx,
     FedTrimmedAvg,
+    FedXgbBagging,
+    FedXgbCyclic,
     FedYogi,
     GeometricMedian,
+    KeptReplies,
     Krum,
     MultiKrum,
     NormBounding,
+    PowerOfChoice,
+    QFedAvg,
+    Scaffold,
+    with_compression,
 )
 from umbel.testing import strategy_checks
-from umbel.updates import Aggregator
+from umbel.updates import Aggregator, MedianRule, TopK, momentum, trainable
 
 ANY_NUMBER = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
 STRATEGIES = {
@@ -46,21 +60,121 @@ STRATEGIES = {
     "CenteredClipping": CenteredClipping(**ANY_NUMBER),
     "NormBounding": NormBounding(max_norm=1.0, **ANY_NUMBER),
     "FedPer": FedPer(personal=["head.*"], **ANY_NUMBER),
+    "FedBN": FedBN(**ANY_NUMBER),
+    "FedOpt": FedOpt(momentum(0.5), 0.5, **ANY_NUMBER),
+    "KeptReplies": KeptReplies(MedianRule(), **ANY_NUMBER),
+    "PowerOfChoice": PowerOfChoice(num_candidates=5, num_selected=3),
 }
+
+
+def evaluating(app):
+    @app.evaluate()
+    def evaluate(message, context):
+        metrics = MetricRecord({"num-examples": 1, "arrays": len(message.content["arrays"])})
+        return Message(RecordDict({"metrics": metrics}), reply_to=message)
+
+    return app
+
+
+def clients(make_term=None, mods=None, **metrics):
+    """Return an app that takes one step of SGD, with a term, mods and metrics of its own."""
+    app = evaluating(ClientApp(mods=mods))
+
+    @app.train()
+    def train(message, context):
+        place, lr = context.node_config["partition-id"], context.run_config["lr"]
+        server_round = message.content["config"]["server-round"]
+        arrays = {key: array.numpy() for key, array in message.content["arrays"].items()}
+        pull = {k: np.sin(np.arange(a.size) + 3 * place + server_round) for k, a in arrays.items()}
+        names = trainable(arrays)
+        gradients = {k: pull[k].reshape(arrays[k].shape).astype(arrays[k].dtype) for k in names}
+        term = None if make_term is None else make_term(message, context, lr or 1.0)
+        if term is not None:
+            gradients = term.corrected(gradients, arrays)
+        for key, gradient in gradients.items():
+            arrays[key] = np.asarray(arrays[key] - lr * gradient, arrays[key].dtype)
+        told = MetricRecord({"num-examples": 1 + place % 3, **metrics})
+        content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": told})
+        return Message(term.finish(content) if term else content, reply_to=message)
+
+    return app
+
+
+def boosting_clients(whole):
+    """Return an app that adds a tree, and replies with all of the model or with the tree alone."""
+    app = evaluating(ClientApp())
+    labels = np.arange(24) % 2
+    parameters = {"objective": "binary:logistic", "max_depth": 2, "nthread": 1, "base_score": 0.5}
+
+    @app.train()
+    def train(message, context):
+        content = message.content["arrays"]
+        place, learns = context.node_config["partition-id"], bool(context.run_config["lr"])
+        inputs = np.sin(np.arange(72) * (1 + place)).reshape(24, 3)
+        start = xgboost.Booster({"nthread": 1})
+        start.load_model(bytearray(content["0"].numpy().tobytes()))
+        data = xgboost.DMatrix(inputs, labels, nthread=1)
+        after = xgboost.train(parameters, data, int(learns), xgb_model=start)
+        added = after[start.num_boosted_rounds() :] if learns else empty  # no slice is empty
+        booster = after if whole else added
+        raw = np.frombuffer(bytes(booster.save_raw("json")), np.uint8)
+        metrics = MetricRecord({"num-examples": 1 + place % 3})
+        content = RecordDict({"arrays": ArrayRecord([raw]), "metrics": metrics})
+        return Message(content, reply_to=message)
+
+    data = xgboost.DMatrix(np.cos(np.arange(72.0)).reshape(24, 3), labels, nthread=1)
+    empty, begun = (xgboost.train(parameters, data, rounds) for rounds in (0, 1))
+    raw = np.frombuffer(bytes(begun.save_raw("json")), np.uint8)
+    return {"app": app, "arrays": ArrayRecord([raw]), "nodes": 3, "grows": True}
+
+
+OWN_CLIENTS = {
+    "Scaffold": (
+        Scaffold(**ANY_NUMBER),
+        {"app": clients(lambda m, c, lr: ScaffoldTerm(m, c, learning_rate=lr))},
+    ),
+    "FedDyn": (
+        FedDyn(alpha=0.5, **ANY_NUMBER),
+        {"app": clients(lambda m, c, lr: FedDynTerm(m, c))},
+    ),
+    "FedNova": (FedNova(**ANY_NUMBER), {"app": clients(**{"local-norm": 2.0})}),
+    "QFedAvg": (
+        QFedAvg(client_learning_rate=0.1, q=0.5, **ANY_NUMBER),
+        {"app": clients(train_loss=0.7)},
+    ),
+    "Compressed": (
+        with_compression(FedAvg(**ANY_NUMBER), TopK(0.5)),
+        {"app": clients(mods=[compression_mod(TopK(0.5))])},
+    ),
+    "FedXgbBagging": (FedXgbBagging(**ANY_NUMBER), boosting_clients(whole=False)),
+    "FedXgbCyclic": (FedXgbCyclic(min_available_nodes=1), boosting_clients(whole=True)),
+}
+"""Strategies that need clients of their own kind, and what their checks are told."""
 CHECKS = dict(strategy_checks())
 SLOW = "same_bits_on_backends"
+ROWS = [
+    pytest.param(strategy, check, id=f"{row}-{name}", marks=[pytest.mark.slow] * (name == SLOW))
+    for row, strategy, checks in (
+        *((row, strategy, CHECKS) for row, strategy in STRATEGIES.items()),
+        *((row, s, dict(strategy_checks(**told))) for row, (s, told) in OWN_CLIENTS.items()),
+    )
+    for name, check in checks.items()
+]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
-@pytest.mark.parametrize("name", sorted(set(CHECKS) - {SLOW}))
-def test_umbels_strategies(name, strategy):
-    CHECKS[name](strategy)
+@pytest.mark.parametrize(("strategy", "check"), ROWS)
+def test_umbels_strategies(strategy, check):
+    check(strategy)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
-def test_umbels_strategies_on_every_backend(strategy):
-    CHECKS[SLOW](strategy)
+def test_every_public_strategy_is_a_row():
+    public = {getattr(strategies, name) for name in strategies.__all__}
+    public = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Strategy)}
+    rows = {
+        *map(type, STRATEGIES.values()),
+        *(type(strategy) for strategy, _ in OWN_CLIENTS.values()),
+    }
+    assert public == rows
 
 
 class ByHand(FedAvg):
@@ -81,6 +195,11 @@ class ByHand(FedAvg):
             for key, first in arrays[0].items()
         }
         return ArrayRecord(mean), None
+
+
+class TakesNaN(ByHand):
+    def __init__(self):
+        FedAvg.__init__(self, require_finite=False, **ANY_NUMBER)
 
 
 class Decays(ByHand):
@@ -222,12 +341,13 @@ BROKEN = {
     "some_nodes_fail": TrustsAll,
     "replies_go_missing": AsksForAll,
     "all_nodes_fail": GoesOnWithNone,
-    "nan_is_rejected": ByHand,
+    "nan_is_rejected": TakesNaN,
     "order_of_replies": ByHand,
     "fold_is_aggregate": StepsInFoldOnly,
     "current_arrays_stay": WritesToTheModel,
     "runs_are_repeatable": CountsAllItsObjects,
     "state_travels": ForgetsItsState,
+    "a_run_is_resumed": ForgetsItsState,
     "state_of_others_is_refused": LoadsAnything,
 }
 

@@ -1,25 +1,40 @@
 """Errors, time, chance, names and bounds: what every other floor may use."""
 
 from umbel.base.clock import SYSTEM_CLOCK, Clock, SystemClock, VirtualClock
-from umbel.base.environment import environment, set_environment
+from umbel.base.environment import config_folder, environment, set_environment
 from umbel.base.errors import (
     AggregationError,
     AppLoadError,
+    BadSignature,
+    BundleError,
     ConfigError,
+    InvalidTransition,
+    JournalCorrupt,
     MissingDependency,
     NodeLost,
+    NotAllowed,
+    NotAuthenticated,
     NotEnoughNodes,
     NotEnoughReplies,
+    NotFound,
+    Overloaded,
     PartitionError,
     PeerError,
     ProtocolError,
     RecordError,
     RejectedReply,
     ReplyTimeout,
+    Revoked,
     RoundError,
+    SecurityError,
     StateError,
+    StoreFull,
+    TokenExpired,
+    TokenUsed,
     UmbelError,
+    Unreachable,
     UsageError,
+    VersionMismatch,
 )
 from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
 from umbel.base.lifespan import Lifespan, check_lifespan, entered
@@ -29,10 +44,13 @@ from umbel.base.limits import (
     ROUND_TIMEOUT_S,
     TENSORS_MAX_COUNT,
 )
-from umbel.base.loading import load_object
+from umbel.base.loading import load_object, set_up
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
+from umbel.base.processes import die_with_parent, exit_text
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
+from umbel.base.randomstate import random_state, set_random_state
 from umbel.base.seeds import Seeds, global_sample, preserved_globals
+from umbel.base.threads import THREADS_ENVIRONMENT, limited_threads, set_threads
 
 __all__ = [
     "HEADER_MAX_BYTES",
@@ -42,42 +60,66 @@ __all__ = [
     "SERVER_NODE_ID",
     "SYSTEM_CLOCK",
     "TENSORS_MAX_COUNT",
+    "THREADS_ENVIRONMENT",
     "AggregationError",
     "AppLoadError",
     "AppProject",
+    "BadSignature",
+    "BundleError",
     "Clock",
     "ConfigError",
+    "InvalidTransition",
+    "JournalCorrupt",
     "Lifespan",
     "MissingDependency",
     "NodeLost",
+    "NotAllowed",
+    "NotAuthenticated",
     "NotEnoughNodes",
     "NotEnoughReplies",
+    "NotFound",
+    "Overloaded",
     "PartitionError",
     "PeerError",
     "ProtocolError",
     "RecordError",
     "RejectedReply",
     "ReplyTimeout",
+    "Revoked",
     "RoundError",
     "Scalar",
+    "SecurityError",
     "Seeds",
     "Setting",
     "SimulationDefaults",
     "StateError",
+    "StoreFull",
     "SystemClock",
+    "TokenExpired",
+    "TokenUsed",
     "UmbelError",
+    "Unreachable",
     "UsageError",
+    "VersionMismatch",
     "VirtualClock",
     "check_lifespan",
+    "config_folder",
     "content_hash",
+    "die_with_parent",
     "entered",
     "environment",
+    "exit_text",
     "for_each",
     "global_sample",
     "limit_parallel",
+    "limited_threads",
     "load_object",
     "new_id",
     "new_run_id",
     "preserved_globals",
+    "random_state",
     "set_environment",
+    "set_random_state",
+    "set_threads",
+    "set_up",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 
 def environment() -> dict[str, str]:
@@ -14,3 +15,12 @@ def environment() -> dict[str, str]:
 def set_environment(values: Mapping[str, str]) -> None:
     """Set environment variables of this process and of those it starts from now on."""
     os.environ.update(values)
+
+
+def config_folder() -> Path:
+    """Return the folder of the user's own settings: ``~/.config/umbel`` unless XDG says otherwise.
+
+    ``XDG_CONFIG_HOME`` counts when it is an absolute path, as its specification asks.
+    """
+    named = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".config") / "umbel"

@@ -89,6 +89,12 @@ class PartitionError(UsageError, ValueError):
     code = "U105"
 
 
+class BundleError(UsageError, ValueError):
+    """An app cannot be packed, or an archive is not an app that was packed here."""
+
+    code = "U107"
+
+
 class RoundError(UmbelError):
     """A round could not finish."""
 
@@ -143,7 +149,91 @@ class ProtocolError(PeerError, ValueError):
     code = "U303"
 
 
+class VersionMismatch(PeerError):
+    """The two sides speak no common version."""
+
+    code = "U304"
+
+
+class Unreachable(PeerError):
+    """The server does not answer, or the connection to it was lost."""
+
+    code = "U305"
+
+
+class Overloaded(PeerError):
+    """A bound on size, number or time was reached."""
+
+    code = "U306"
+
+
+class NotFound(PeerError):
+    """What was asked for does not exist, or not for this caller."""
+
+    code = "U307"
+
+
+class StoreFull(Overloaded):
+    """There is no room for an object: a store's bound is reached, or its disk is full."""
+
+    code = "U308"
+
+
+class SecurityError(UmbelError):
+    """A request was refused, to keep out what must not come in."""
+
+    code = "U400"
+
+
+class NotAuthenticated(SecurityError):
+    """The caller has not proved who it is."""
+
+    code = "U401"
+
+
+class NotAllowed(SecurityError):
+    """The caller is known and may not do this."""
+
+    code = "U402"
+
+
+class BadSignature(SecurityError):
+    """A signature is missing, is not valid, or was made by a key that is not trusted."""
+
+    code = "U403"
+
+
+class TokenExpired(SecurityError):
+    """A join token was used after its time."""
+
+    code = "U404"
+
+
+class TokenUsed(SecurityError):
+    """A join token was used before, and works once."""
+
+    code = "U405"
+
+
+class Revoked(SecurityError):
+    """The caller's certificate was good and has been revoked."""
+
+    code = "U406"
+
+
 class StateError(UmbelError):
     """Umbel itself is at fault; please report it."""
 
     code = "U500"
+
+
+class InvalidTransition(StateError):
+    """An event reached a state machine in a state where it cannot happen."""
+
+    code = "U501"
+
+
+class JournalCorrupt(StateError):
+    """The journal on disk is not what was written to it."""
+
+    code = "U502"

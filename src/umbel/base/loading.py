@@ -184,3 +184,13 @@ def _suggestion(name: str, known: list[str], title: str) -> str:
         return f"did you mean {' or '.join(repr(match) for match in near)}?"
     shown = ", ".join(known[:_NAMES_SHOWN]) + (", ..." if len(known) > _NAMES_SHOWN else "")
     return f"{title}: {shown}" if known else f"there are no {title}"
+
+
+def set_up(reference: str | None) -> None:
+    """Call the function, if one is named, that prepares this process for an app."""
+    if reference is None:
+        return
+    prepare = load_object(reference)
+    if not callable(prepare):
+        raise AppLoadError("the setup of an app is a function without arguments", app=reference)
+    prepare()

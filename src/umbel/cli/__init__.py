@@ -1,5 +1,6 @@
-"""The command ``umbel``: make an app, run it, and look at what its runs left behind."""
+"""The command ``umbel``: make an app, run it here or on a server, see what its runs left behind."""
 
-from umbel.cli.commands import app, main
+from umbel.cli.commands import main
+from umbel.cli.deploying import app
 
 __all__ = ["app", "main"]

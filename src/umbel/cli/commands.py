@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 
 RunsDir = Annotated[Path, typer.Option("--runs-dir", help="The folder that holds the runs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but what went wrong.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the start of one, 'latest', or a path.")
@@ -78,12 +79,34 @@ def run(
         typer.Option("--config", "-c", metavar="KEY=VALUE", help="Replace a setting of the app."),
     ] = None,
     runs_dir: RunsDir = Path("runs"),
-    as_json: AsJson = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print nothing but what went wrong.")
+    on: Annotated[
+        str | None,
+        typer.Option(metavar="CONNECTION", help="Run it on this server's nodes instead."),
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="With --on: follow the run until it ends.")
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(metavar="KEYFILE", help="With --on: sign the app; see umbel key create."),
+    ] = None,
+    resumable: Annotated[
+        bool, typer.Option("--resumable", help="Save a checkpoint after every round.")
+    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Simulate an app. Ends with status 0 only when the run succeeded."""
+    """Simulate an app, or run it on a server. Ends with status 0 only when the run succeeded."""
+    if on is not None:
+        from umbel.cli.remote import run_remotely
+
+        if nodes or backend or workers:
+            raise typer.BadParameter("--nodes, --backend and --workers are for a simulation")
+        with reported(as_json):
+            status = run_remotely(
+                app_dir, on, config or [], seed, sign, stream=stream, as_json=as_json
+            )
+            raise typer.Exit(status)
     from umbel.cli.running import RunRequest, run_app
 
     request = RunRequest(
@@ -94,17 +117,53 @@ def run(
         seed=seed,
         overrides=config or [],
         runs_dir=runs_dir,
+        resumable=resumable,
     )
     raise typer.Exit(run_app(request, as_json=as_json, quiet=quiet))
 
 
+@app.command()
+def resume(
+    run: RunName,
+    runs_dir: RunsDir = Path("runs"),
+    on: Annotated[
+        str | None, typer.Option(metavar="CONNECTION", help="A run on this server.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Go on with a run that was cut off, from its last checkpoint, to the same model."""
+    if on is not None:
+        from umbel.cli.remote import resume_run
+
+        with reported(as_json):
+            resume_run(run, on, as_json)
+        return
+    from umbel.cli.running import resume_app
+
+    with reported(as_json):
+        status = resume_app(run, runs_dir, as_json=as_json, quiet=quiet)
+    raise typer.Exit(status)
+
+
 @app.command("ls")
-def list_runs(runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
+def list_runs(
+    runs_dir: RunsDir = Path("runs"),
+    on: Annotated[
+        str | None, typer.Option(metavar="CONNECTION", help="Those on this server.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """List the runs, the newest first."""
     from umbel.cli.showing import print_runs
 
     with reported(as_json):
-        print_runs(runs_dir, as_json)
+        if on is not None:
+            from umbel.cli.remote import print_remote_runs
+
+            print_remote_runs(on, as_json)
+        else:
+            print_runs(runs_dir, as_json)
 
 
 @app.command()

@@ -52,6 +52,7 @@ class RunHistory:
     error: str | None = None
     traceback: str | None = None
     started_at: float | None = None
+    _failures_kept: int = 0
 
     def apply(self, event: str, data: Mapping[str, Any]) -> None:
         """Take in one event; events that tell nothing new here are passed over."""
@@ -69,6 +70,14 @@ class RunHistory:
                 self.failures.append(dict(data))
             case "round_finished":
                 self.round_seconds[data["round"]] = data["seconds"]
+            case "checkpoint_saved":
+                self._failures_kept = len(self.failures)
+            case "run_resumed":
+                # Rounds that were cut off are done again, and overwrite what they gave before.
+                del self.failures[self._failures_kept :]
+                self.status, self.seconds = "unfinished", None
+                self.learning_began = data["start"] > 0
+                self.error = self.traceback = None
             case "run_finished" | "run_failed":
                 self.status = data["status"]
                 self.seconds = data["seconds"]

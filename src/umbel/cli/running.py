@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from umbel.base import SYSTEM_CLOCK, AppProject, Seeds, new_run_id
+from umbel.base import SYSTEM_CLOCK, AppProject, ConfigError, Seeds, new_run_id
 from umbel.cli.display import LiveDisplay, PlainDisplay
-from umbel.cli.history import RunHistory
+from umbel.cli.history import RunHistory, find_run, read_history
 from umbel.cli.problems import (
     FAILED,
     ended_by_sigterm,
@@ -40,13 +40,44 @@ class RunRequest:
     seed: int | None
     overrides: list[str]
     runs_dir: Path
+    resumable: bool = False
+    resume: Path | None = None
+    """The folder of the run to go on with."""
+
+
+def resume_app(name: str, runs_dir: Path, *, as_json: bool, quiet: bool) -> int:
+    """Go on with a run, on what it ran on, and return the exit status of the command."""
+    folder = find_run(name, runs_dir)
+    about = read_history(folder).about
+    if not about.get("app_dir"):
+        raise ConfigError(
+            "the log does not say where the run's app lies",
+            hint="go on with it in Python: run_simulation(..., run_dir=..., resume=True)",
+            run_dir=folder,
+        )
+    request = RunRequest(
+        app_dir=Path(about["app_dir"]),
+        nodes=about["nodes"],
+        backend=about["backend"],
+        workers=None,
+        seed=about["seed"],
+        overrides=[],
+        runs_dir=folder.parent,
+        resume=folder,
+    )
+    return run_app(request, as_json=as_json, quiet=quiet)
 
 
 def run_app(request: RunRequest, *, as_json: bool, quiet: bool) -> int:
     """Simulate the app and return the exit status of the command."""
-    run_id = new_run_id(SYSTEM_CLOCK.now())
-    run_dir = request.runs_dir / run_id
-    history = RunHistory()
+    if request.resume is None:
+        run_id, history = new_run_id(SYSTEM_CLOCK.now()), RunHistory()
+        run_dir = request.runs_dir / run_id
+    else:
+        run_dir, run_id = request.resume, request.resume.name
+        history = read_history(run_dir)
+        # What comes of it is to be told, not what came of it before.
+        history.status, history.learning_began = "unfinished", False
     out = console(stderr=as_json)
     error: BaseException | None = None
     with _stdout_for_json_alone() if as_json else nullcontext():
@@ -102,6 +133,8 @@ def _simulate(
             app_dir=project.root,
             observers=[observe],
             setup="umbel.flwr:install" if "flwr" in project.tools else None,
+            resumable=request.resumable,
+            resume=request.resume is not None,
         )
 
 

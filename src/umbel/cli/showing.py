@@ -18,6 +18,7 @@ from umbel.cli.tables import (
     number,
     rounds_table,
 )
+from umbel.serverapp import read_log
 
 _FAILURES_SHOWN = 20
 
@@ -123,3 +124,17 @@ def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None
         out.print(traced["traceback"], markup=False, soft_wrap=True)
     if history.traceback:
         out.print(history.traceback, markup=False, soft_wrap=True)
+
+
+def verify_run(name: str, runs_dir: Path, as_json: bool) -> None:
+    """Say whether the log of a run is whole; raise if it was changed."""
+    folder = find_run(name, runs_dir)
+    entries = list(read_log(folder / "log.jsonl"))
+    if not entries:
+        raise ConfigError("the log of the run is empty", run=folder.name)
+    last = entries[-1]
+    if as_json:
+        facts = {"run-id": folder.name, "entries": last.seq + 1, "last-hash": last.hash}
+        print_json({"success": True, **facts})
+    else:
+        console().print(f"{folder.name}: {last.seq + 1} entries, whole; the last is {last.hash}")

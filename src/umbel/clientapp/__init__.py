@@ -8,16 +8,20 @@ from umbel.clientapp.localterm import LocalTerm, ProximalTerm
 from umbel.clientapp.numpy_client import NumPyClient
 from umbel.clientapp.onion import Handler, Mod
 from umbel.clientapp.personal import personal_layers_mod
+from umbel.clientapp.serving import Answer, Envelope, ErrorFields, error_fields, serve
 from umbel.clientapp.size import message_size_mod
 from umbel.clientapp.timing import timing_mod
 from umbel.clientapp.torch import batch_norm_names, freeze
 from umbel.clientapp.variates import DittoTerm, FedDynTerm, ScaffoldTerm, local_norm
 
 __all__ = [
+    "Answer",
     "Client",
     "ClientApp",
     "ClientFn",
     "DittoTerm",
+    "Envelope",
+    "ErrorFields",
     "FedDynTerm",
     "Handler",
     "LocalTerm",
@@ -28,9 +32,11 @@ __all__ = [
     "batch_norm_names",
     "clipping_mod",
     "compression_mod",
+    "error_fields",
     "freeze",
     "local_norm",
     "message_size_mod",
     "personal_layers_mod",
+    "serve",
     "timing_mod",
 ]

@@ -1,1 +1,66 @@
 """Deployment: server and nodes on machines of their own, over gRPC and TLS."""
+
+from umbel.deployment.addresses import split_address
+from umbel.deployment.authority import Authority
+from umbel.deployment.bundle import (
+    Manifest,
+    build_bundle,
+    bundle_hash,
+    create_signing_key,
+    new_signing_key,
+    public_key,
+    read_manifest,
+    read_signing_key,
+    sign,
+    unpack_bundle,
+    verify,
+)
+from umbel.deployment.certificates import Principal, fingerprint, principal_of
+from umbel.deployment.channel import Credentials
+from umbel.deployment.conformance import Verdict, play_cases
+from umbel.deployment.connections import Connection, Connections
+from umbel.deployment.identity import Identity, joining_key
+from umbel.deployment.joining import join
+from umbel.deployment.node import NodeEvent, NodeSettings, serve_node
+from umbel.deployment.server.settings import ServerSettings
+from umbel.deployment.serving import serve
+from umbel.deployment.tokens import Grant, JoinToken, create_token, grant_of, granted_role
+from umbel.deployment.user import UserClient
+
+__all__ = [
+    "Authority",
+    "Connection",
+    "Connections",
+    "Credentials",
+    "Grant",
+    "Identity",
+    "JoinToken",
+    "Manifest",
+    "NodeEvent",
+    "NodeSettings",
+    "Principal",
+    "ServerSettings",
+    "UserClient",
+    "Verdict",
+    "build_bundle",
+    "bundle_hash",
+    "create_signing_key",
+    "create_token",
+    "fingerprint",
+    "grant_of",
+    "granted_role",
+    "join",
+    "joining_key",
+    "new_signing_key",
+    "play_cases",
+    "principal_of",
+    "public_key",
+    "read_manifest",
+    "read_signing_key",
+    "serve",
+    "serve_node",
+    "sign",
+    "split_address",
+    "unpack_bundle",
+    "verify",
+]

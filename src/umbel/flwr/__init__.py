@@ -1,5 +1,6 @@
 """Flower's names over Umbel's objects: ``import umbel.flwr as fl``."""
 
+from umbel.flwr import datasets
 from umbel.flwr.missing import NotInUmbel
 from umbel.flwr.served import (
     app,
@@ -19,6 +20,7 @@ __all__ = [
     "client",
     "clientapp",
     "common",
+    "datasets",
     "install",
     "server",
     "serverapp",

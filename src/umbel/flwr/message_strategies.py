@@ -13,12 +13,9 @@ from typing import Any
 from umbel import serverapp, strategies
 from umbel.base import ROUND_TIMEOUT_S, Seeds, global_sample
 from umbel.flwr.logs import log
-from umbel.flwr.missing import not_in_umbel
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Grid
 from umbel.updates import WeightedMean, fold
-
-WHERE = "flwr.serverapp.strategy"
 
 ADOPTED: dict[str, tuple[str, ...]] = {
     "FedAvg": (),
@@ -29,13 +26,15 @@ ADOPTED: dict[str, tuple[str, ...]] = {
     "FedProx": (),
     "FedMedian": (),
     "FedTrimmedAvg": (),
+    "FedXgbBagging": (),
+    "FedXgbCyclic": (),
     "QFedAvg": (),
     "Krum": (),
     "MultiKrum": (),
     "Bulyan": (),
 }
-"""Strategies of ``umbel.strategies`` that are served under their own names as soon as they exist
-there, and the arguments that are taken and not used, as in Flower."""
+"""Strategies of ``umbel.strategies`` that are served under their own names, and the arguments that
+are taken and not used, as in Flower."""
 
 
 class Strategy(serverapp.Strategy):
@@ -77,16 +76,8 @@ class Adopted(Strategy):
 
 
 def adopt(name: str) -> type[Any]:
-    """Return a strategy of Umbel's, adapted.
-
-    Raises
-    ------
-    NotInUmbel
-        There is none of this name.
-    """
-    own = getattr(strategies, name, None) if name in ADOPTED else None
-    if own is None:
-        raise not_in_umbel(name, WHERE, is_strategy=name in ADOPTED)
+    """Return a strategy of Umbel's, adapted."""
+    own = getattr(strategies, name)
     namespace = {
         "unused": ADOPTED[name],
         "__doc__": own.__doc__,

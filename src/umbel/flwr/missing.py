@@ -16,9 +16,6 @@ _SECAGG = "secure aggregation comes with a later release; leave the workflow or 
 _DEPLOYMENT = (
     "it comes with deployment; until then simulate the app: `umbel run APP`, or start_simulation"
 )
-_TREES = (
-    "it comes with the XGBoost strategies; until then aggregate trees in a strategy of your own"
-)
 
 LATER = {
     "DPFedAvgAdaptive": _DP,
@@ -29,9 +26,7 @@ LATER = {
     "DifferentialPrivacyServerSideAdaptiveClipping": _DP,
     "DifferentialPrivacyServerSideFixedClipping": _DP,
     "FedAvgAndroid": "subclass FedAvg and turn the clients' bytes into arrays in aggregate_fit",
-    "FedXgbBagging": _TREES,
-    "FedXgbCyclic": _TREES,
-    "FedXgbNnAvg": _TREES,
+    "FedXgbNnAvg": "Flower gave it up; FedXgbBagging and FedXgbCyclic are here",
     "GaussianPrivacyEvent": _DP,
     "LocalDpMod": _DP,
     "PrivacyAccountant": _DP,
@@ -48,17 +43,15 @@ LATER = {
     "start_client": _DEPLOYMENT,
     "start_numpy_client": _DEPLOYMENT,
     "start_server": _DEPLOYMENT,
+    "tested_datasets": "any data set will do: nothing is said of those that are not on a list",
 }
-"""Names that are still to come, and what to do until then."""
+"""Names that are still to come, or have no use here, and what to do instead."""
 
-_STRATEGY = "the strategy comes with a later release; subclass FedAvg and aggregate yourself"
 _UNKNOWN = "write it without this name; docs/coming-from-flower.md lists what is there"
 
 
-def not_in_umbel(name: str, where: str, *, is_strategy: bool = False) -> NotInUmbel:
+def not_in_umbel(name: str, where: str) -> NotInUmbel:
     """Return the error for a name that an app asks for in a module of Flower's."""
     if name in LATER:
         return NotInUmbel(f"Umbel has no {where}.{name} yet", hint=LATER[name])
-    if is_strategy:
-        return NotInUmbel(f"Umbel has no strategy {name} yet ({where}.{name})", hint=_STRATEGY)
     return NotInUmbel(f"Umbel has no {where}.{name}", hint=_UNKNOWN)

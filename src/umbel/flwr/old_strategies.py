@@ -20,13 +20,11 @@ from umbel.flwr.instructions import (
 from umbel.flwr.logs import log
 from umbel.flwr.managers import ClientManager, ClientProxy
 from umbel.flwr.means import weighted_loss_avg
-from umbel.flwr.missing import not_in_umbel
 from umbel.flwr.old_strategy import EvaluateFailures, FitFailures, Strategy
 from umbel.flwr.parameters import Parameters, parameters_to_ndarrays
 from umbel.records import MetricRecord, RecordDict
 from umbel.updates import fold
 
-WHERE = "flwr.server.strategy"
 EvaluateFn = Callable[[int, list[Any], dict[str, Scalar]], tuple[float, dict[str, Scalar]] | None]
 ConfigFn = Callable[[int], dict[str, Scalar]]
 
@@ -127,7 +125,7 @@ class FedAvg(Strategy):
     ) -> tuple[Parameters | None, dict[str, Scalar]]:
         if not results or (failures and not self.accept_failures):
             return None, {}
-        contents = [_as_reply(answer) for _, answer in results]
+        contents = self._contents(server_round, results)
         rule = self._rule
         rule.current_arrays = contents[0].array_records["arrays"]
         if self._model is not None:
@@ -150,6 +148,12 @@ class FedAvg(Strategy):
         self._model = arrays
         return Parameters.from_record(arrays), metrics
 
+    def _contents(
+        self, server_round: int, results: list[tuple[ClientProxy, FitRes]]
+    ) -> list[RecordDict]:
+        """Return answers as the replies that the rules of the Message API expect."""
+        return [_as_reply(answer) for _, answer in results]
+
     def aggregate_evaluate(
         self,
         server_round: int,
@@ -167,7 +171,6 @@ class FedAvg(Strategy):
 
 
 def _as_reply(answer: FitRes) -> RecordDict:
-    """Return an answer as the reply that the rules of the Message API expect."""
     numbers: dict[str, Any] = {"num-examples": answer.num_examples}
     for key, value in answer.metrics.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
@@ -239,6 +242,15 @@ class Rule:
     renamed: dict[str, str] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     needs_model: bool = False
+    make: Callable[[dict[str, Any]], strategies.FedAvg] | None = None
+
+
+def _krum(options: dict[str, Any]) -> strategies.FedAvg:
+    """Return Krum: to keep no client means to take the best one's model."""
+    return strategies.MultiKrum(
+        num_malicious_nodes=options["num_malicious_clients"],
+        num_nodes_to_select=options["num_clients_to_keep"] or 1,
+    )
 
 
 RULES = {
@@ -255,30 +267,26 @@ RULES = {
     ),
     "FedAvgM": Rule({"server_learning_rate": 1.0, "server_momentum": 0.0}),
     "FedMedian": Rule(),
+    # A base to derive from, which averages: the step is that of the class derived.
+    "FedOpt": Rule(
+        {"eta": 0.1, "eta_l": 0.1, "beta_1": 0.0, "beta_2": 0.0, "tau": 1e-9},
+        needs_model=True,
+        make=lambda options: strategies.FedAvg(),
+    ),
     "FedTrimmedAvg": Rule({"beta": 0.2}),
     "FedYogi": Rule(
         {"eta": 0.01, "beta_1": 0.9, "beta_2": 0.99, "tau": 1e-3},
         unused=("eta_l",),
         needs_model=True,
     ),
+    "Krum": Rule({"num_malicious_clients": 0, "num_clients_to_keep": 0}, make=_krum),
 }
-"""One line makes a strategy of Umbel's one of the older API."""
-
-PLANNED = ("Krum", "QFedAvg")
-"""Strategies whose older form is not a plain change of arguments."""
+"""A few words make a strategy of Umbel's one of the older API."""
 
 
 def adopt(name: str) -> type[FedAvg]:
-    """Return a strategy of the older API around that of the same name in ``umbel.strategies``.
-
-    Raises
-    ------
-    NotInUmbel
-        There is none of this name.
-    """
-    own, rule = getattr(strategies, name, None), RULES.get(name)
-    if own is None or rule is None:
-        raise not_in_umbel(name, WHERE, is_strategy=True)
+    """Return a strategy of the older API around that of the same name in ``umbel.strategies``."""
+    own, rule = getattr(strategies, name), RULES[name]
 
     def __init__(self: Any, **options: Any) -> None:  # noqa: N807
         for unused in rule.unused:
@@ -292,6 +300,8 @@ def adopt(name: str) -> type[FedAvg]:
         FedAvg.__init__(self, **options)
 
     def _make_rule(self: Any) -> Any:
+        if rule.make is not None:
+            return rule.make(self.rule_options)
         return own(**{rule.renamed.get(k, k): v for k, v in self.rule_options.items()})
 
     names = {"__module__": __name__, "__qualname__": name, "__doc__": own.__doc__}
@@ -299,7 +309,7 @@ def adopt(name: str) -> type[FedAvg]:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in RULES and name not in PLANNED:
+    if name not in RULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = adopted = adopt(name)
     return adopted

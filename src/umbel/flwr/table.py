@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from umbel.flwr.message_strategies import ADOPTED
-from umbel.flwr.old_strategies import PLANNED, RULES
+from umbel.flwr.old_strategies import RULES
 
 _HERE = "umbel.flwr"
 Names = dict[str, str]
@@ -61,9 +61,12 @@ _OLD_SERVER = _names(
 )
 _HISTORY = _names(f"{_HERE}.history", "History")
 _OLD_STRATEGY = {"Strategy": f"{_HERE}.old_strategy:Strategy"}
-_OLD_STRATEGIES = _names(
-    f"{_HERE}.old_strategies",
-    " ".join(["FaultTolerantFedAvg", "FedAvg", "FedProx", *RULES, *PLANNED]),
+_OLD_STRATEGIES = (
+    _names(
+        f"{_HERE}.old_strategies", " ".join(["FaultTolerantFedAvg", "FedAvg", "FedProx", *RULES])
+    )
+    | _names(f"{_HERE}.old_qfedavg", "QFedAvg")
+    | _names(f"{_HERE}.old_trees", "FedXgbBagging FedXgbCyclic")
 )
 _STRATEGY = {
     "Result": "umbel.serverapp:Result",
@@ -140,7 +143,9 @@ MODULES: dict[str, Names] = {
     "server.serverapp_components": _names(f"{_HERE}.server_app", "ServerAppComponents"),
     "server.strategy": _OLD_STRATEGY | _OLD_STRATEGIES,
     "server.strategy.aggregate": _names(
-        f"{_HERE}.means", "aggregate aggregate_inplace aggregate_median weighted_loss_avg"
+        f"{_HERE}.means",
+        "aggregate aggregate_bulyan aggregate_inplace aggregate_krum aggregate_median "
+        "aggregate_qffl aggregate_trimmed_avg weighted_loss_avg",
     ),
     "server.strategy.strategy": _OLD_STRATEGY,
     "server.workflow": _WORKFLOW,

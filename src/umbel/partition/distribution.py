@@ -28,9 +28,10 @@ def distribution(
     """Return partitions with a fixed number of classes, in amounts that a table gives.
 
     With ``n`` classes a client and ``K`` classes in all, client ``i`` has the classes
-    ``i n, i n + 1, ..., i n + n - 1`` (modulo ``K``), so that each class has the same number of
-    holders. Row ``k`` of the table says how class ``k`` is shared out among its holders, in the
-    order of clients.
+    ``i, i + 1, ..., i + n - 1`` (modulo ``K``), as in the paper's experiments; where the number of
+    clients is no multiple of ``K``, the classes ``i n, ..., i n + n - 1``. So each class has the
+    same number of holders. Row ``k`` of the table says how class ``k`` is shared out among its
+    holders, in the order of clients.
 
     Parameters
     ----------
@@ -90,13 +91,13 @@ def distribution(
             "labels, and no partition has more labels than there are",
         )
     table = _checked_table(distribution_array, (num_classes, parts * each // num_classes))
-    # Slot s of client s // each is of class s % num_classes: the table's columns by rising client.
-    holders = np.arange(parts * each).reshape(-1, num_classes).T // each
+    firsts = np.arange(parts) * (1 if parts % num_classes == 0 else each)
+    has_class = (np.arange(num_classes) - firsts[:, None]) % num_classes < each
     order = order_stream(seed, "distribution", shuffle)
     owner = np.full(len(classes.codes), UNUSED, dtype=np.int64)
     for k, samples in enumerate(gather(classes.codes, num_classes, order)):
         amounts = _amounts(classes, k, table[k], before, rescale)
-        owners = np.repeat(holders[k], amounts)
+        owners = np.repeat(np.flatnonzero(has_class[:, k]), amounts)
         owner[samples[: len(owners)]] = owners
     return gather(owner, parts, order)
 

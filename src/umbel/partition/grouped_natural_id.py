@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from umbel.base import PartitionError
 from umbel.partition.arguments import checked_choice, checked_count
-from umbel.partition.gathering import UNUSED, Indices, gather
+from umbel.partition.gathering import UNUSED, Indices, even_sizes, gather
 from umbel.partition.labels import classify
 
 GroupingMode = Literal["allow-smaller", "allow-bigger", "drop-remainder", "drop-reminder", "strict"]
@@ -32,7 +32,7 @@ def grouped_natural_id(
         The number of ids in a group.
     mode : {"allow-smaller", "allow-bigger", "drop-remainder", "strict"}
         What to do with ids left over when the number of ids is no multiple of ``group_size``:
-        make them a smaller last group, give them one by one to the groups from the first on, leave
+        make them a smaller last group, make the groups larger by one id from the first on, leave
         their samples out, or raise. "drop-reminder", Flower's spelling, is taken too.
     sort_unique_ids : bool
         Group ids in rising order; ``False`` groups them in the order in which they first appear.
@@ -95,6 +95,7 @@ def _grouped(num_ids: int, size: int, mode: GroupingMode) -> tuple[Indices, int]
             f"{num_ids} ids are too few for one group of {size}",
             hint=f"lower group_size to {num_ids} or less, or set mode='allow-smaller'",
         )
-    # More ids can be left over than there are groups: they go round more than once.
-    groups[full * size :] = np.arange(left_over) % full if mode == "allow-bigger" else UNUSED
+    if mode == "allow-bigger":
+        return np.repeat(np.arange(full), even_sizes(num_ids, full)), full
+    groups[full * size :] = UNUSED
     return groups, full

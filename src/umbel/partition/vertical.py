@@ -84,7 +84,8 @@ def vertical_sizes(
     """Return the columns of each client, as many as it is told to have.
 
     ``partition_sizes`` are numbers of columns, or all of them fractions (floats that sum to at most
-    1) of the columns to share out, rounded down. The rest is that of `vertical_even`.
+    1) of the columns to share out, rounded down; where they sum to 1, the last client has all that
+    rounding left over. The rest is that of `vertical_even`.
 
     Examples
     --------
@@ -98,7 +99,10 @@ def vertical_sizes(
             raise PartitionError(
                 f"fractions of the columns are above 0 and sum to at most 1, got {partition_sizes}"
             )
+        used_up = sum(partition_sizes) >= 1 - 1e-9
         partition_sizes = [int(size * len(free) + 1e-9) for size in partition_sizes]
+        if used_up:
+            partition_sizes[-1] = len(free) - sum(partition_sizes[:-1])
     sizes = checked_sizes(partition_sizes, len(free))  # type: ignore[arg-type]
     own = _cut(free, sizes, "vertical_sizes", shuffle, seed)
     return _with_rest(own, columns, active_party_columns, active_party_columns_mode, shared_columns)

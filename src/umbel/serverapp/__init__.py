@@ -1,12 +1,15 @@
 """The server's side of an app: the grid, the contract of a strategy, rounds, results, the log."""
 
 from umbel.serverapp.app import ServerApp
+from umbel.serverapp.checkpoint import Checkpoint, Checkpoints, Saved, StoredArrays
+from umbel.serverapp.ending import conclude, note_failure
+from umbel.serverapp.frozen import frozen_copy
 from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
 from umbel.serverapp.replies import Replies
-from umbel.serverapp.result import Result, RoundTiming
-from umbel.serverapp.rounds import NOT_FINITE, frozen_copy, require_finite
-from umbel.serverapp.run import Failure, Observer, Run, RunEvent
+from umbel.serverapp.result import Failure, Result, RoundTiming
+from umbel.serverapp.rounds import NOT_FINITE, require_finite
+from umbel.serverapp.run import Observer, Run, RunEvent
 from umbel.serverapp.runlog import LogEntry, RunLog, read_log, strict_json
 from umbel.serverapp.sampling import FractionSampler, Sampler
 from umbel.serverapp.strategy import Callback, EvaluateFn, OnShortfall, ShouldStop, Strategy
@@ -15,6 +18,8 @@ from umbel.serverapp.unequal import PoissonSampler, WeightedSampler
 __all__ = [
     "NOT_FINITE",
     "Callback",
+    "Checkpoint",
+    "Checkpoints",
     "EvaluateFn",
     "Failure",
     "Folded",
@@ -31,12 +36,16 @@ __all__ = [
     "RunEvent",
     "RunLog",
     "Sampler",
+    "Saved",
     "ServerApp",
     "ShouldStop",
+    "StoredArrays",
     "Strategy",
     "WeightedSampler",
+    "conclude",
     "frozen_copy",
     "no_reply",
+    "note_failure",
     "plot_metrics",
     "read_log",
     "rejected",

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from umbel.base import NotEnoughNodes, RejectedReply
-from umbel.records import Error, ErrorCode, Message
+from umbel.base import ConfigError, NotEnoughNodes, RejectedReply
+from umbel.records import ArrayRecord, Error, ErrorCode, Message, RecordDict
+from umbel.serverapp.checkpoint import StoredArrays
+from umbel.serverapp.frozen import frozen_copy
 from umbel.serverapp.replies import Replies
 from umbel.serverapp.run import Run
-from umbel.updates import Aggregator, fold
+from umbel.updates import Aggregator, PartialSums, add_member
 
 
 @dataclass
@@ -99,29 +101,69 @@ class Grid(ABC):
             The replies do not fit together.
         """
         messages = list(messages)
-        replies = {
-            reply.metadata.reply_to_message_id: reply
-            for reply in self.send_and_receive(messages, timeout=timeout)
-        }
-        failures: list[tuple[int, Error]] = []
-        contents = []
-        for message in messages:
-            reply = replies.get(message.metadata.message_id)
-            usable = reply is not None and reply.has_content()
-            contents.append(reply.content if reply is not None and usable else None)
-            if not usable:
-                error = reply.error if reply is not None else no_reply(timeout)
-                failures.append((message.metadata.dst_node_id, error))
-
-        def reject(position: int, error: RejectedReply) -> None:
-            node_id = messages[position].metadata.dst_node_id
-            failures.append((node_id, rejected(error)))
-            self.run.fail(node_id, rejected(error))
-
-        total = fold(aggregator, contents, len(messages), reject)
-        count = len(messages) - len(failures)
+        places = {message.metadata.message_id: n for n, message in enumerate(messages)}
+        sums: PartialSums[Any] = PartialSums(len(messages), aggregator.merge)
+        failures: dict[int, Error] = {}
+        for reply in self.send_and_receive(messages, timeout=timeout).each_once():
+            place = places.pop(reply.metadata.reply_to_message_id)
+            rejection = add_member(
+                sums, aggregator, place, reply.content if reply.has_content() else None
+            )
+            if reply.has_error():
+                failures[place] = reply.error
+            if rejection is not None:
+                failures[place] = rejected(rejection)
+                self.run.fail(messages[place].metadata.dst_node_id, failures[place])
+            # Let go of it before the next one is made.
+            del reply
+        for place in places.values():
+            sums.put((place, place + 1), None)
+            failures[place] = no_reply(timeout)
+        count, total = len(messages) - len(failures), sums.total()
         value = None if total is None or count < needed else aggregator.finish(total)
-        return Folded(value, count, failures)
+        nodes = [message.metadata.dst_node_id for message in messages]
+        return Folded(value, count, [(nodes[n], error) for n, error in sorted(failures.items())])
+
+    def publish(self, arrays: ArrayRecord) -> ArrayRecord:
+        """Fix a global model, before the first message that carries it is made.
+
+        Returns
+        -------
+        ArrayRecord
+            The same values in arrays that nobody changes. They are what messages, ``evaluate_fn``
+            and checkpoints see; the round loop keeps no others. Here they are arrays in memory,
+            those of ``arrays`` where these are frozen. A grid that stores models may write them
+            there, and return read-only views of what it has stored.
+        """
+        return frozen_copy(arrays)
+
+    def stored(self, arrays: ArrayRecord) -> StoredArrays | None:
+        """Return the file that holds these arrays, which ``publish`` returned, if there is one.
+
+        A checkpoint links it then, and does not write them again.
+        """
+        return None
+
+    def checkpointed(self) -> None:  # noqa: B027 - most grids need not hear it
+        """Hear that a checkpoint of all rounds so far is on the disk, and named by the run log.
+
+        Replies to messages sent before are never asked for again. Here it does nothing.
+        """
+
+    def state_dict(self) -> RecordDict:
+        """Return what a checkpoint must hold of this grid, such as the states of its nodes.
+
+        Nothing here: real nodes keep their own.
+        """
+        return RecordDict()
+
+    def load_state_dict(self, state: RecordDict) -> None:
+        """Go on from what ``state_dict`` returned."""
+        if len(state):
+            raise ConfigError(
+                f"{type(self).__name__} keeps no state, and was given {sorted(state)[:5]}",
+                hint="resume a run on the kind of grid that it began on",
+            )
 
     def wait_for_nodes(self, count: int, timeout_s: float) -> Sequence[int]:
         """Return the connected nodes once there are at least ``count``.

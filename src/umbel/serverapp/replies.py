@@ -35,6 +35,10 @@ class Replies(Sequence[Message]):
             yield self._read[position]
             position += 1
 
+    def each_once(self) -> Iterator[Message]:
+        """Yield the replies that nobody has read yet as they come, and keep none of them."""
+        return map(self._heard, self._source)
+
     def __len__(self) -> int:
         return len(self._drain())
 
@@ -49,10 +53,13 @@ class Replies(Sequence[Message]):
         reply = next(self._source, None)
         if reply is None:
             return False
+        self._read.append(self._heard(reply))
+        return True
+
+    def _heard(self, reply: Message) -> Message:
         if self._on_read is not None:
             self._on_read(reply)
-        self._read.append(reply)
-        return True
+        return reply
 
     def _drain(self) -> list[Message]:
         while self._advance():

@@ -7,11 +7,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from umbel.records import ArrayRecord, MetricRecord
-from umbel.serverapp.run import Failure
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A client that did not give a usable reply.
+
+    Attributes
+    ----------
+    server_round : int
+        The round, from 1; 0 outside of rounds.
+    phase : str
+        The kind of message: ``"train"``, ``"evaluate"`` or ``"query"``.
+    node_id : int
+        The node.
+    kind : str
+        The type of the exception, or the name of the signal that ended its process.
+    message : str
+        What went wrong.
+    traceback : str or None
+        Where in the client's code; only in a simulation, since it may show data.
+    """
+
+    server_round: int
+    phase: str
+    node_id: int
+    kind: str
+    message: str
+    traceback: str | None = None
 
 
 @dataclass

@@ -7,8 +7,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from umbel.base import SYSTEM_CLOCK, AggregationError, ConfigError, NotEnoughReplies, UsageError
+from umbel.base import (
+    SYSTEM_CLOCK,
+    AggregationError,
+    ConfigError,
+    NotEnoughReplies,
+    UsageError,
+    random_state,
+    set_random_state,
+)
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord
+from umbel.serverapp.checkpoint import Checkpoint
 from umbel.serverapp.grid import Grid
 from umbel.serverapp.result import Result, RoundTiming
 from umbel.serverapp.strategy import Callback, EvaluateFn, ShouldStop, Strategy
@@ -38,10 +47,36 @@ class RoundLoop:
         self._configs = {"train": train_config, "evaluate": evaluate_config}
         self._evaluate_fn = evaluate_fn
         self._result = Result()
+        self._begun = self._finished = False
+        self._rounds_done = 0
+
+    def begin(self, initial_arrays: ArrayRecord) -> None:
+        """Publish the model to begin with: that of the run's last checkpoint, if there is one."""
+        if not isinstance(initial_arrays, ArrayRecord):
+            raise UsageError(
+                f"initial_arrays is a {type(initial_arrays).__name__}, not an ArrayRecord",
+                hint="wrap it: ArrayRecord(model.state_dict()), or ArrayRecord(list_of_ndarrays)",
+            )
+        run = self._run
+        run.start, run.server_round = run.start + 1, 0
+        self._strategy.run = run
+        kept = run.checkpoints.latest(run.start) if run.checkpoints is not None else None
+        if kept is None:
+            run.result = self._result
+            self._result.arrays = self._grid.publish(initial_arrays)
+            return
+        self._begun, self._finished = True, kept.finished
+        self._rounds_done, self._result = kept.server_round, kept.result
+        run.result = self._result
+        run.failures.extend(self._result.failures)
+        self._strategy.load_state_dict(kept.strategy)
+        self._grid.load_state_dict(kept.grid)
+        set_random_state(kept.random)
+        if not self._finished:
+            self._result.arrays = self._grid.publish(self._result.arrays)
 
     def run(
         self,
-        initial_arrays: ArrayRecord,
         num_rounds: int,
         should_stop: ShouldStop | None,
         callbacks: Sequence[Callback],
@@ -56,25 +91,44 @@ class RoundLoop:
         for name, function in functions.items():
             if function is not None and not callable(function):
                 raise UsageError(f"{name} is a {type(function).__name__}, not a function")
-        if not isinstance(initial_arrays, ArrayRecord):
-            raise UsageError(
-                f"initial_arrays is a {type(initial_arrays).__name__}, not an ArrayRecord",
-                hint="wrap it: ArrayRecord(model.state_dict()), or ArrayRecord(list_of_ndarrays)",
-            )
-        result, strategy = self._result, self._strategy
-        strategy.run, self._run.result = self._run, result
-        result.arrays = frozen_copy(initial_arrays)
-        self._run.server_round = 0
-        self._run.emit("strategy_started", strategy=strategy.summary(), num_rounds=num_rounds)
-        self._evaluate_on_server(RoundTiming())
-        for server_round in range(1, num_rounds + 1):
+        result, run = self._result, self._run
+        if self._finished:
+            return result
+        if not self._begun:
+            run.emit("strategy_started", strategy=self._strategy.summary(), num_rounds=num_rounds)
+            self._evaluate_on_server(RoundTiming())
+            self._save(0, finished=num_rounds == 0)
+        for server_round in range(self._rounds_done + 1, num_rounds + 1):
             self._round(server_round, num_rounds)
             for callback in callbacks:
                 callback(server_round, result)
-            if should_stop is not None and should_stop(server_round, result):
-                result.stopped_early = server_round < num_rounds
+            stop = should_stop is not None and should_stop(server_round, result)
+            result.stopped_early = bool(stop) and server_round < num_rounds
+            # Only now is the round over: what was cut off before is done again, all of it.
+            self._save(server_round, finished=bool(stop) or server_round == num_rounds)
+            if stop:
                 break
+        run.server_round = 0
         return result
+
+    def _save(self, server_round: int, *, finished: bool) -> None:
+        """Save a checkpoint, if the run is resumable."""
+        run = self._run
+        if run.checkpoints is None:
+            return
+        run.save(
+            Checkpoint(
+                run.start,
+                server_round,
+                finished,
+                self._result,
+                self._strategy.state_dict(),
+                self._grid.state_dict(),
+                random_state(),
+                self._grid.stored(self._result.arrays),
+            )
+        )
+        self._grid.checkpointed()
 
     def _round(self, server_round: int, num_rounds: int) -> None:
         begin, timing = SYSTEM_CLOCK.monotonic(), RoundTiming()
@@ -83,7 +137,8 @@ class RoundLoop:
 
         (arrays, metrics), timing.train_s = self._phase("train")
         if arrays is not None:
-            self._result.arrays = arrays
+            self._result.arrays = self._grid.publish(arrays)
+            del arrays  # what is published may lie elsewhere
         if metrics is not None:
             self._result.train_metrics_clientapp[server_round] = metrics
         (_, metrics), timing.evaluate_s = self._phase("evaluate")
@@ -286,21 +341,3 @@ def _metrics(value: object) -> MetricRecord | None:
         f"metrics came as a {type(value).__name__}, not as a MetricRecord",
         hint='return MetricRecord({"loss": loss, ...}), or None',
     )
-
-
-def frozen_copy(arrays: ArrayRecord) -> ArrayRecord:
-    """Return a copy whose arrays nobody can change.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> weights = np.zeros(2)
-    >>> copy = frozen_copy(ArrayRecord([weights]))
-    >>> weights += 1
-    >>> copy["0"].view().tolist(), copy["0"].frozen
-    ([0.0, 0.0], True)
-    """
-    copies = {key: array.numpy() for key, array in arrays.items()}
-    for copy in copies.values():
-        copy.flags.writeable = False
-    return ArrayRecord(copies)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from umbel.base import SYSTEM_CLOCK, ConfigError, Seeds, new_run_id
 from umbel.records import Error, MetricRecord
+from umbel.serverapp.checkpoint import Checkpoint, Checkpoints
+from umbel.serverapp.past import Past, size_on_disk
+from umbel.serverapp.result import Failure, Result
 from umbel.serverapp.runlog import RunLog, naming, strict_json
-
-if TYPE_CHECKING:
-    from umbel.serverapp.result import Result
 
 
 @dataclass(frozen=True)
@@ -34,34 +35,6 @@ class RunEvent:
 Observer = Callable[[RunEvent], None]
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A client that did not give a usable reply.
-
-    Attributes
-    ----------
-    server_round : int
-        The round, from 1; 0 outside of rounds.
-    phase : str
-        The kind of message: ``"train"``, ``"evaluate"`` or ``"query"``.
-    node_id : int
-        The node.
-    kind : str
-        The type of the exception, or the name of the signal that ended its process.
-    message : str
-        What went wrong.
-    traceback : str or None
-        Where in the client's code; only in a simulation, since it may show data.
-    """
-
-    server_round: int
-    phase: str
-    node_id: int
-    kind: str
-    message: str
-    traceback: str | None = None
-
-
 @dataclass
 class Run:
     """One execution of a server app.
@@ -78,6 +51,14 @@ class Run:
         Where the log and the metrics go; without it the log lives in memory.
     observers : sequence of callables
         Called with every :class:`RunEvent`.
+    resumable : bool
+        Whether ``strategy.start`` saves a checkpoint after every round, in the folder.
+    resume : bool
+        Whether to go on with the run that the folder holds, in the same log, from its last
+        checkpoint (from its beginning, where there is none). Its id, seed and settings are those of
+        the log then, and it is resumable. False again where the log is empty: nothing had begun.
+    start : int
+        Which call of ``strategy.start`` is in progress or was the last, from 1.
     server_round, attempt, phase : int, int, str
         Where the run is: the round, how often this phase was repeated, and the kind of message.
     cohort : tuple of int
@@ -88,11 +69,16 @@ class Run:
         What the last strategy that was started has come to.
     log : RunLog
         What happened.
+    checkpoints : Checkpoints or None
+        Where ``strategy.start`` goes on from, and what it saves.
 
     Raises
     ------
     ConfigError
-        The folder holds a run already, or cannot be written.
+        The folder holds a run already, or cannot be written. With ``resume``: it holds no run, or
+        one that has finished, or one that another process is at work on.
+    ProtocolError
+        With ``resume``: the log was changed after it was written.
 
     Examples
     --------
@@ -106,21 +92,46 @@ class Run:
     run_config: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     observers: Sequence[Observer] = ()
+    resumable: bool = False
+    resume: bool = False
+    start: int = 0
     server_round: int = 0
     attempt: int = 0
     phase: str = ""
     cohort: tuple[int, ...] = ()
     failures: list[Failure] = field(default_factory=list)
     result: Result | None = None
-    log: RunLog = field(init=False, repr=False)
+    log: RunLog = field(default_factory=RunLog, init=False, repr=False)
+    checkpoints: Checkpoints | None = field(default=None, init=False, repr=False)
     _failed_before: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        past: Past | None = None
         try:
-            self.log = RunLog(self.folder / "log.jsonl" if self.folder else None, new=True)
+            if self.resumable or self.resume:
+                # First of all the lock: a log that another process writes to is left alone.
+                with self._written():
+                    self.checkpoints = Checkpoints(Past.place(self.folder, self.resume))
+            if self.resume:
+                past = Past.of(self.folder)
+            self._open_log(past)
+            self.resumable = self.checkpoints is not None
+            self.resume = past is not None and past.entries > 0
+            if past is not None and self.resume:
+                self._go_on(past)
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
         except FileExistsError as error:
             raise ConfigError(
-                "the folder holds a run already", hint="choose another one", run_dir=self.folder
+                "the folder holds a run already",
+                hint="choose another one, or resume it",
+                run_dir=self.folder,
             ) from error
         except OSError as error:
             raise ConfigError(
@@ -129,9 +140,50 @@ class Run:
                 run_dir=self.folder,
             ) from error
 
+    def _open_log(self, past: Past | None) -> None:
+        path = self.folder / "log.jsonl" if self.folder else None
+        with self._written():
+            self.log = RunLog(path, new=past is None)
+
+    def _go_on(self, past: Past) -> None:
+        """Stand where the past has come to."""
+        self.run_id, self.seeds = past.run_id, Seeds(past.seed)
+        self.run_config = past.run_config
+        if self.checkpoints is not None and self.folder is not None:
+            self.checkpoints.adopt(past.saved)
+            past.truncate_metrics(self.folder / "metrics.jsonl")
+        last = past.saved[-1] if past.saved else None
+        self.emit(
+            "run_resumed",
+            start=last.start if last else 0,
+            from_round=last.server_round if last else 0,
+        )
+
     def close(self) -> None:
-        """Close the log."""
+        """Close the log, and let others work on the run."""
         self.log.close()
+        if self.checkpoints is not None:
+            self.checkpoints.close()
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Save a checkpoint, if the run is resumable.
+
+        It is on the disk, and named by the log, when this returns.
+        """
+        if self.checkpoints is None or self.folder is None:
+            return
+        saved = self.checkpoints.save(checkpoint)
+        self.emit(
+            "checkpoint_saved",
+            start=saved.start,
+            round=saved.server_round,
+            sha256=saved.sha256,
+            size_bytes=saved.size_bytes,
+            arrays_sha256=saved.arrays_sha256,
+            metrics_size_bytes=size_on_disk(self.folder / "metrics.jsonl"),
+        )
+        self.log.sync()
+        self.checkpoints.settle(saved)
 
     def emit(self, event: str, /, **data: Any) -> None:
         """Append an event to the log and tell the observers."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,6 +124,12 @@ class RunLog:
         if self._path is not None:
             return read_log(self._path)
         return (entry for entry, _ in _parse(self._lines, "memory"))
+
+    def sync(self) -> None:
+        """Return when all that was appended is on the disk, whatever happens to the machine."""
+        if self._file is not None and self._path is not None:
+            with naming(self._path):
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file, if there is one."""

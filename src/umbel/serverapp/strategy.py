@@ -156,7 +156,8 @@ class Strategy(ABC):
 
         First ``evaluate_fn(0, initial_arrays)``; then in each round: training, evaluation by
         clients, ``evaluate_fn(round, arrays)``, ``callbacks``, ``should_stop``. An exception of
-        one of these functions ends the run.
+        one of these functions ends the run. In a run that is resumed, rounds that are over are not
+        run again; what these functions remember themselves starts anew.
 
         Parameters
         ----------
@@ -192,7 +193,9 @@ class Strategy(ABC):
 
         loop = RoundLoop(self, grid, timeout, train_config, evaluate_config, evaluate_fn)
         calls = (callbacks,) if callable(callbacks) else tuple(callbacks)
-        return loop.run(initial_arrays, num_rounds, should_stop, calls)
+        loop.begin(initial_arrays)
+        del initial_arrays  # they are published; if nobody else holds them, they can go
+        return loop.run(num_rounds, should_stop, calls)
 
     def _fold(self, aggregator: Aggregator[Any], replies: Iterable[Message]) -> Any:
         """Return the outcome over the replies, or ``None`` if too few of them can be used."""

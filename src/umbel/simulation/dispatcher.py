@@ -56,7 +56,7 @@ class Dispatcher:
         self._workers = [WorkerState() for _ in range(executor.workers)]
         self.publisher = Publisher(executor, self._workers)
         self.jobs: list[Job] = []
-        self._states = StateStore()
+        self.states = StateStore()
         self._task_s: dict[str, float] = {}
         # What workers are being ended for, and whose client that is: of none, whoever runs there.
         self._ending: dict[int, tuple[Error, int | None]] = {}
@@ -118,7 +118,7 @@ class Dispatcher:
     def close(self) -> None:
         """End the workers and free all memory."""
         self._executor.close()
-        self._states.close()
+        self.states.close()
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
@@ -169,7 +169,7 @@ class Dispatcher:
         self._executor.submit(worker, batch)
 
     def _with_state(self, task: Task) -> Task:
-        state = self._states.get(task.node_id)
+        state = self.states.get(task.node_id)
         return task if state is None else task._replace(state=state)
 
     def _take_report(self, worker: int, report: Report) -> None:
@@ -190,7 +190,7 @@ class Dispatcher:
             known = self._task_s.get(job.kind, latest)
             self._task_s[job.kind] = 0.7 * known + 0.3 * latest
         for node_id, body in report.states:
-            self._states.put(node_id, body if body is None else self._executor.read(body))
+            self.states.put(node_id, body if body is None else self._executor.read(body))
         for position, body in report.replies:
             content = decode(self._executor.read(body))
             job.settle(position, Message(content, reply_to=job.messages[position]))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from umbel.base import SYSTEM_CLOCK, UsageError
-from umbel.records import Message
+from umbel.records import ArrayRecord, Message, RecordDict
 from umbel.serverapp import Folded, Grid, Replies, Run
 from umbel.simulation.dispatcher import Dispatcher
 from umbel.simulation.executor import Executor
@@ -43,6 +45,8 @@ class SimulationGrid(Grid):
         self._run = run
         self._num_nodes = num_nodes
         self._job_count = 0
+        self._calls = 0
+        self._calls_in = (0, 0)
         self._pushed: dict[str, tuple[Job, int]] = {}
 
     @property
@@ -108,6 +112,20 @@ class SimulationGrid(Grid):
         failures = [(job.tasks[p].node_id, error) for p, error in sorted(job.errors.items())]
         return Folded(value, count, failures)
 
+    def state_dict(self) -> RecordDict:
+        """Return the states of the nodes, encoded as they lie here."""
+        self.finish()
+        states = self._dispatcher.states
+        bodies = {node: states.get(node) or b"" for node in states.node_ids()}
+        arrays = {str(node): np.frombuffer(body, np.uint8) for node, body in bodies.items()}
+        return RecordDict({"states": ArrayRecord(arrays)} if arrays else {})
+
+    def load_state_dict(self, state: RecordDict) -> None:
+        for node in self._dispatcher.states.node_ids():
+            self._dispatcher.states.put(node, None)
+        for name, array in state.array_records.get("states", ArrayRecord()).items():
+            self._dispatcher.states.put(int(name), bytes(array.data))
+
     def finish(self) -> None:
         """Run to its end what was sent and never asked for."""
         while self._dispatcher.jobs:
@@ -124,8 +142,9 @@ class SimulationGrid(Grid):
         for message in messages:
             self._check(message)
         contents = self._dispatcher.publisher.add(number, (m.content for m in messages))
+        call = self._name_of_call() if any(not m.metadata.group_id for m in messages) else ""
         tasks = [
-            self._task(number, position, message, content)
+            self._task(call, position, message, content)
             for position, (message, content) in enumerate(zip(messages, contents, strict=True))
         ]
         deadline = None if timeout is None else SYSTEM_CLOCK.monotonic() + timeout
@@ -135,7 +154,17 @@ class SimulationGrid(Grid):
         self._dispatcher.begin(job)
         return job
 
-    def _task(self, job: int, position: int, message: Message, content: int) -> Task:
+    def _name_of_call(self) -> str:
+        """Return the name of a call outside of what a strategy configures.
+
+        Calls are counted within a round, since a run that is resumed does not repeat the others.
+        """
+        place = (self._run.start, self._run.server_round)
+        self._calls = self._calls + 1 if place == self._calls_in else 1
+        self._calls_in = place
+        return f"call-{place[0]}.{place[1]}.{self._calls}"
+
+    def _task(self, call: str, position: int, message: Message, content: int) -> Task:
         metadata = message.metadata
         metadata.run_id = self._run.run_id
         return Task(
@@ -144,7 +173,7 @@ class SimulationGrid(Grid):
             message_id=metadata.message_id,
             message_type=metadata.message_type,
             # Messages of a loop without rounds draw their randomness by the call.
-            group_id=metadata.group_id or f"call-{job}",
+            group_id=metadata.group_id or call,
             created_at=metadata.created_at,
             ttl=metadata.ttl,
             content=content,

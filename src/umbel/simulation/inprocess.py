@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from umbel.base import preserved_globals
+from umbel.base import limited_threads, preserved_globals
 from umbel.clientapp import ClientApp
 from umbel.simulation.executor import Done, Executor, Lost, join
 from umbel.simulation.tasks import AppSpec, Batch, Buffers
-from umbel.simulation.threads import limited_threads
 from umbel.simulation.worker import Worker, checked_app, load_app
 
 

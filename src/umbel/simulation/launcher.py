@@ -9,11 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from umbel.base import AppLoadError, environment
+from umbel.base import THREADS_ENVIRONMENT, AppLoadError, environment, exit_text
 from umbel.simulation.channel import Channel, Closed
 from umbel.simulation.resources import WorkerPlan
 from umbel.simulation.tasks import AppSpec
-from umbel.simulation.threads import ENVIRONMENT
 
 _START = "import sys; from umbel.simulation.template import main; sys.exit(main(int(sys.argv[1])))"
 _GOODBYE_S = 0.5
@@ -35,7 +34,7 @@ class Template:
         first = os.pathsep.join([str(Path(__file__).parents[2]), own.get("PYTHONPATH", "")])
         values = {
             **own,
-            **dict.fromkeys(ENVIRONMENT, "1"),
+            **dict.fromkeys(THREADS_ENVIRONMENT, "1"),
             **self._plan.environment,
             "PYTHONPATH": first.rstrip(os.pathsep),
         }
@@ -118,20 +117,3 @@ class Template:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-
-
-def exit_text(code: int) -> tuple[str, str]:
-    """Return the kind of a process's end and a sentence about it.
-
-    Examples
-    --------
-    >>> exit_text(-11)
-    ('SIGSEGV', 'its process was ended by SIGSEGV')
-    >>> exit_text(3)
-    ('ExitCode', 'its process ended itself with exit code 3')
-    """
-    if code >= 0:
-        return "ExitCode", f"its process ended itself with exit code {code}"
-    name = signal.Signals(-code).name
-    cause = " (out of memory, or killed from outside)" if name == "SIGKILL" else ""
-    return name, f"its process was ended by {name}{cause}"

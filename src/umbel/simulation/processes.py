@@ -10,10 +10,10 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from umbel.base import NodeLost
+from umbel.base import NodeLost, exit_text
 from umbel.simulation.channel import Channel, Closed
 from umbel.simulation.executor import Done, Executor, Lost, Running, join
-from umbel.simulation.launcher import Template, exit_text
+from umbel.simulation.launcher import Template
 from umbel.simulation.resources import WorkerPlan
 from umbel.simulation.segments import (
     INLINE_MAX_BYTES,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
-from umbel.base import SYSTEM_CLOCK, AppLoadError, NodeLost
+from umbel.base import SYSTEM_CLOCK, THREADS_ENVIRONMENT, AppLoadError, NodeLost
 from umbel.records import encode
 from umbel.simulation.executor import Done, Executor, Lost, Running
 from umbel.simulation.merger import Merger
@@ -24,7 +24,6 @@ from umbel.simulation.rayworker import UNSEEN, RayWorker, as_array, merge_sums
 from umbel.simulation.resources import Resources
 from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes
 from umbel.simulation.template import PROGRESS
-from umbel.simulation.threads import ENVIRONMENT
 from umbel.updates import Aggregator
 
 MERGED_HERE_MAX_WORKERS = 4
@@ -117,7 +116,7 @@ class RayExecutor(Executor):
     def launch(self) -> None:
         remote = self._ray.remote
         threads = str(self._spec.threads)
-        runtime_env = {"env_vars": {**dict.fromkeys(ENVIRONMENT, threads), **python_path()}}
+        runtime_env = {"env_vars": {**dict.fromkeys(THREADS_ENVIRONMENT, threads), **python_path()}}
         self._actor_type = remote(
             num_cpus=self._cpus,
             num_gpus=self._gpus,

@@ -10,13 +10,12 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
-from umbel.base import SYSTEM_CLOCK, AppLoadError
+from umbel.base import SYSTEM_CLOCK, AppLoadError, set_threads
 from umbel.records import decode, encode
 from umbel.simulation.executor import join
 from umbel.simulation.segments import INLINE_MAX_BYTES
 from umbel.simulation.tasks import AppSpec, Batch, Buffers
 from umbel.simulation.template import PROGRESS
-from umbel.simulation.threads import set_threads
 from umbel.simulation.worker import Worker, load_app
 
 Body = np.ndarray[Any, np.dtype[np.uint8]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from pathlib import Path
@@ -16,20 +15,19 @@ from umbel.base import (
     AppLoadError,
     ConfigError,
     Seeds,
-    content_hash,
     load_object,
     new_run_id,
     preserved_globals,
+    set_up,
 )
 from umbel.clientapp import ClientApp
-from umbel.records import Context, RecordDict, UserConfig, encode
-from umbel.serverapp import Observer, Result, Run, ServerApp
+from umbel.records import Context, RecordDict, UserConfig
+from umbel.serverapp import Observer, Run, ServerApp, conclude, note_failure
 from umbel.simulation.engine import SimulationGrid
 from umbel.simulation.executor import Executor
 from umbel.simulation.inprocess import InProcessExecutor
 from umbel.simulation.resources import Resources
 from umbel.simulation.tasks import AppSpec
-from umbel.simulation.worker import set_up
 
 BACKENDS = ("inprocess", "processes", "ray")
 
@@ -49,6 +47,8 @@ def run_simulation(
     app_dir: Path | str | None = None,
     observers: Sequence[Observer] = (),
     setup: str | None = None,
+    resumable: bool = False,
+    resume: bool = False,
 ) -> Any:
     """Run a federation on this machine and return what the server app's ``main`` returned.
 
@@ -84,11 +84,19 @@ def run_simulation(
     setup : str, optional
         ``"package.module:function"``, called without arguments in this process and in every worker
         before an app is loaded.
+    resumable : bool
+        Whether to save a checkpoint in ``run_dir`` after every round.
+    resume : bool
+        Whether to go on with the run in ``run_dir``, which was killed or ended with an error: from
+        its last checkpoint, with its seed, settings and id, to the same bits
+        (``docs/run-folder.md``). The apps and the number of nodes must be the same.
 
     Raises
     ------
     ConfigError
-        A setting is unknown or out of its range.
+        A setting is unknown or out of its range; or the run in ``run_dir`` cannot be resumed.
+    ProtocolError
+        The log or the checkpoint of the run to resume is not what was written.
     AppLoadError
         An app cannot be loaded.
     UmbelError
@@ -119,28 +127,36 @@ def run_simulation(
         config,
         Path(run_dir) if run_dir is not None else None,
         tuple(observers),
+        resumable=resumable,
+        resume=resume,
     )
+    # Where chance was not fixed before, it is now: the seed is known.
+    seed, config = (run.seeds.seed, run.run_config) if run.resume else (seed, config)
     begin = SYSTEM_CLOCK.monotonic()
     with closing(run):
         spec = _app_spec(client_app, app_dir, run, num_supernodes, resources, setup)
         executor = _executor(backend_name, spec, client_app, resources, num_supernodes)
         try:
             with closing(executor), preserved_globals() if seed is not None else nullcontext():
-                run.emit(
-                    "run_started",
-                    run_id=run.run_id,
-                    seed=seeds.seed,
-                    app=app_name or spec.reference or "(an object)",
-                    nodes=num_supernodes,
-                    backend=backend_name,
-                    workers=executor.workers,
-                    run_config=config,
-                )
+                if run.resume:
+                    _check_nodes(run, num_supernodes)
+                else:
+                    run.emit(
+                        "run_started",
+                        run_id=run.run_id,
+                        seed=seeds.seed,
+                        app=app_name or spec.reference or "(an object)",
+                        app_dir=spec.app_dir,
+                        nodes=num_supernodes,
+                        backend=backend_name,
+                        workers=executor.workers,
+                        run_config=config,
+                    )
                 set_up(setup)
                 value = _serve(server_app, app_dir, executor, run, num_supernodes, resources, seed)
-            rounds, sha256 = _conclude(run, value)
+            rounds, sha256 = conclude(run, value)
         except BaseException as error:
-            _note_failure(run, error, SYSTEM_CLOCK.monotonic() - begin)
+            note_failure(run, error, SYSTEM_CLOCK.monotonic() - begin)
             raise
         run.emit(
             "run_finished",
@@ -150,6 +166,15 @@ def run_simulation(
             model_sha256=sha256,
         )
     return value
+
+
+def _check_nodes(run: Run, num_nodes: int) -> None:
+    began_with = next(run.log.entries()).data.get("nodes")
+    if began_with != num_nodes:
+        raise ConfigError(
+            f"the run began with {began_with} nodes and cannot go on with {num_nodes}",
+            hint=f"num_supernodes={began_with}",
+        )
 
 
 def _is_count(value: object) -> bool:
@@ -264,26 +289,3 @@ def _pickle(client_app: ClientApp) -> bytes:
             hint="put it into a module and name it: 'module:app'; or use backend 'inprocess'",
         ) from error
     return pickled
-
-
-def _note_failure(run: Run, error: BaseException, seconds: float) -> None:
-    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-    run.emit(
-        "run_failed",
-        status=status,
-        error=f"{type(error).__name__}: {error}",
-        traceback="".join(traceback.format_exception(error)),
-        seconds=seconds,
-    )
-
-
-def _conclude(run: Run, value: Any) -> tuple[int, str | None]:
-    """Write the final model, if there is one; return the number of rounds and its hash."""
-    result = value if isinstance(value, Result) else run.result
-    if result is None:
-        return 0, None
-    body = encode(RecordDict({"arrays": result.arrays}))
-    if run.folder is not None:
-        with (run.folder / "model.safetensors").open("wb") as file:
-            file.writelines(body)
-    return result.rounds, content_hash(body)

@@ -65,6 +65,10 @@ class StateStore:
             self._file(oldest).write_bytes(body)
             self._spilled.add(oldest)
 
+    def node_ids(self) -> list[int]:
+        """Return the nodes that have a state, in rising order."""
+        return sorted([*self._held, *self._spilled])
+
     def close(self) -> None:
         """Forget everything and remove what lies on disk."""
         self._held.clear()

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from umbel.base import StateError
+from umbel.clientapp import ErrorFields
 from umbel.updates import Span
 
 Bytes = bytes | memoryview
 Buffers = list[Bytes]
 """A message body as the codec gives it: header first, never joined."""
-
-ErrorFields = tuple[int, str | None, str | None, str | None]
-"""Code, reason, kind and traceback of an error reply."""
 
 
 class AppSpec(NamedTuple):

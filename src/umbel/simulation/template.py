@@ -18,7 +18,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from umbel.base import SYSTEM_CLOCK, UmbelError
+from umbel.base import SYSTEM_CLOCK, UmbelError, die_with_parent, set_threads
 from umbel.clientapp import ClientApp
 from umbel.simulation.channel import Channel, Closed
 from umbel.simulation.segments import (
@@ -28,14 +28,12 @@ from umbel.simulation.segments import (
     SegmentReader,
 )
 from umbel.simulation.tasks import AppSpec, Batch, Buffers, Bytes, ContentSpec, Report, Task
-from umbel.simulation.threads import set_threads
 from umbel.simulation.worker import Worker, load_app
 
 PROGRESS = struct.Struct("<qd")
 """What a worker is doing: a position (-1 for none), and since when (seconds, monotonic)."""
 
 _FAREWELL_S = 0.3
-_PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 
 
@@ -81,7 +79,7 @@ def _serve_engine(channel: Channel, app: ClientApp, spec: AppSpec) -> int:
                 pid = os.fork()
                 if pid == 0:
                     channel.close()
-                    _die_with_parent()
+                    die_with_parent()
                     _work(app, spec, *fds)
                 children.add(pid)
                 for received in fds:
@@ -120,11 +118,6 @@ def _see_off(children: set[int]) -> None:
     for pid in children:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _keep_memory() -> None:

@@ -5,8 +5,6 @@ The same class runs in the engine's own process, in a forked one, and inside a R
 
 from __future__ import annotations
 
-import signal
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,21 +12,16 @@ from typing import Any
 import cloudpickle
 
 from umbel.base import (
-    SERVER_NODE_ID,
     SYSTEM_CLOCK,
     AppLoadError,
     Seeds,
-    UmbelError,
     load_object,
+    set_up,
 )
-from umbel.clientapp import ClientApp
+from umbel.clientapp import ClientApp, error_fields, serve
 from umbel.records import (
     ArrayRecord,
     Context,
-    Error,
-    ErrorCode,
-    Message,
-    Metadata,
     RecordDict,
     UserConfig,
     decode,
@@ -39,7 +32,6 @@ from umbel.simulation.tasks import (
     Batch,
     Bytes,
     ContentSpec,
-    ErrorFields,
     Report,
     Task,
     pack_fault,
@@ -66,16 +58,6 @@ def load_app(spec: AppSpec) -> ClientApp:
     else:
         app = load_object(str(spec.reference), Path(spec.app_dir) if spec.app_dir else None)
     return checked_app(app, spec)
-
-
-def set_up(reference: str | None) -> None:
-    """Call the function, if one is named, that prepares this process for the app."""
-    if reference is None:
-        return
-    prepare = load_object(reference)
-    if not callable(prepare):
-        raise AppLoadError("the setup of an app is a function without arguments", app=reference)
-    prepare()
 
 
 def checked_app(app: object, spec: AppSpec) -> ClientApp:
@@ -190,25 +172,22 @@ class Worker:
 
     def _run_task(self, task: Task, report: Report) -> RecordDict | None:
         """Run one client; return what it replied, or ``None`` and an error in the report."""
-        self._seeds.child("client", task.node_id, task.message_type, task.group_id).seed_globals()
-        context = self._context(task)
-        try:
-            reply = self._app(self._message(task), context)
-            if reply.has_error():
-                report.errors.append((task.position, _error_fields(reply.error)))
-                return None
-            body = encode(reply.content) if self._aggregator is None else None
-            state = encode(context.state) if len(context.state) else None
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and not _ignores_interrupts():
-                raise
-            report.errors.append((task.position, _fields(error)))
+        answer = serve(
+            self._app,
+            self._contents[task.content].copy(),
+            task,
+            self._context(task),
+            self._seeds,
+            with_body=self._aggregator is None,
+        )
+        if answer.error is not None:
+            report.errors.append((task.position, answer.error))
             return None
-        if body is not None:
-            report.replies.append((task.position, body))
-        if state is not None or task.state is not None:
-            self._states.append((task.node_id, state))
-        return reply.content
+        if answer.body is not None:
+            report.replies.append((task.position, answer.body))
+        if answer.state is not None or task.state is not None:
+            self._states.append((task.node_id, answer.state))
+        return answer.content
 
     def _fold(self, task: Task, content: RecordDict | None, report: Report) -> None:
         """Add a reply to the sum of those before it."""
@@ -217,21 +196,7 @@ class Worker:
             return
         rejection = add_member(sums, aggregator, task.position, content)
         if rejection is not None:
-            report.errors.append((task.position, _fields(rejection, with_traceback=False)))
-
-    def _message(self, task: Task) -> Message:
-        metadata = Metadata(
-            run_id=self._spec.run_id,
-            message_id=task.message_id,
-            src_node_id=SERVER_NODE_ID,
-            dst_node_id=task.node_id,
-            reply_to_message_id="",
-            group_id=task.group_id,
-            created_at=task.created_at,
-            ttl=task.ttl,
-            message_type=task.message_type,
-        )
-        return Message(self._contents[task.content].copy(), metadata=metadata)
+            report.errors.append((task.position, error_fields(rejection, with_traceback=False)))
 
     def _context(self, task: Task) -> Context:
         config: UserConfig = {
@@ -273,32 +238,3 @@ class Worker:
         again = Report(report.job)
         self._run_tasks(tasks, again)
         report.errors += [error for error in again.errors if error[0] not in known]
-
-
-def _ignores_interrupts() -> bool:
-    """Whether Ctrl-C is not for this process, so that a KeyboardInterrupt is a client's own."""
-    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str.__str__(str(error))  # which may be a subclass, and these cannot travel
-    except Exception:
-        return "(its text cannot be made)"
-
-
-def _error_fields(error: Error) -> ErrorFields:
-    """Return the fields of a client's own error as the plain values that travel."""
-    reason, kind, trace = (
-        None if text is None else str(text) for text in (error.reason, error.kind, error.traceback)
-    )
-    return int(error.code), reason, kind, trace
-
-
-def _fields(error: BaseException, *, with_traceback: bool = True) -> ErrorFields:
-    if isinstance(error, UmbelError):
-        reason = f"{error.message}. Hint: {error.hint}" if error.hint else f"{error.message}"
-    else:
-        reason = _text(error)
-    trace = "".join(traceback.format_exception(error)) if with_traceback else None
-    return int(ErrorCode.CLIENT_APP_RAISED_EXCEPTION), reason, type(error).__name__, trace

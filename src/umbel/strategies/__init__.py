@@ -14,6 +14,8 @@ from umbel.strategies.fedopt import FedOpt
 from umbel.strategies.fedper import FedBN, FedPer
 from umbel.strategies.fedprox import FedProx
 from umbel.strategies.fedtrimmedavg import FedTrimmedAvg
+from umbel.strategies.fedxgbbagging import FedXgbBagging
+from umbel.strategies.fedxgbcyclic import FedXgbCyclic
 from umbel.strategies.fedyogi import FedYogi
 from umbel.strategies.geometricmedian import GeometricMedian
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
@@ -40,6 +42,8 @@ __all__ = [
     "FedPer",
     "FedProx",
     "FedTrimmedAvg",
+    "FedXgbBagging",
+    "FedXgbCyclic",
     "FedYogi",
     "GeometricMedian",
     "KeptReplies",

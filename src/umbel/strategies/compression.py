@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from umbel.base import ConfigError
 from umbel.records import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Grid, Strategy
@@ -59,10 +61,16 @@ class Compressed(Strategy):
         return self._narrow(messages)
 
     def train_aggregator(self, server_round: int) -> Aggregator[Any]:
-        folds = self._lent().train_aggregator(server_round)
+        inner = self._lent()
         if self.compressor.keeps_all:
-            return folds
+            return inner.train_aggregator(server_round)
         model, record = self.current_arrays, self.arrayrecord_key
+        # What comes are updates, so a rule that looks from the model at the replies looks from 0.
+        inner.current_arrays = _origin(model, self.dense)
+        try:
+            folds = inner.train_aggregator(server_round)
+        finally:
+            inner.current_arrays = model
         return OfUpdates(folds, self.compressor, model, record, self.dense)
 
     def finish_train(
@@ -158,6 +166,13 @@ def with_compression(
                 hint="override train_aggregator and finish_train instead",
             )
     return Compressed(strategy, compressor, dense, downlink)
+
+
+def _origin(model: ArrayRecord, dense: Sequence[str]) -> ArrayRecord:
+    """Return the model with zeros in place of the arrays whose updates travel."""
+    moving = trainable(model.views(), dense)
+    zeros = {key: np.zeros(value.shape, value.dtype) for key, value in moving.items()}
+    return ArrayRecord({key: zeros.get(key, array) for key, array in model.items()})
 
 
 def _in_type(

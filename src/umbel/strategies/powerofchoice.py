@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Unpack
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, NotEnoughReplies
 from umbel.records import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from umbel.serverapp import Grid, WeightedSampler
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions
@@ -37,7 +37,9 @@ class PowerOfChoice(FedAvg):
     Raises
     ------
     ConfigError
-        A parameter is out of its range.
+        A parameter is out of its range. In a round: candidates reply without that metric.
+    NotEnoughReplies
+        In a round: no candidate replied.
 
     Examples
     --------
@@ -80,13 +82,21 @@ class PowerOfChoice(FedAvg):
             for message in messages
         ]
         losses: dict[int, float] = {}
+        replied = 0
         for reply in grid.send_and_receive(questions, timeout=self.candidate_timeout_s):
             if reply.has_content():
+                replied += 1
                 records = list(reply.content.metric_records.values())
                 loss = records[0].get(self.loss_key) if records else None
                 if isinstance(loss, int | float):
                     losses[reply.metadata.src_node_id] = float(loss)
-        if not losses and messages:
+        if messages and not replied:
+            raise NotEnoughReplies(
+                f"none of {len(messages)} candidates told its loss",
+                hint="the failures of the result say why",
+                round=server_round,
+            )
+        if messages and not losses:
             raise ConfigError(
                 f"no candidate replied with a metric {self.loss_key!r}",
                 hint="reply to evaluate messages with it, or set loss_key",

@@ -77,11 +77,14 @@ class Federation:
         The model that a run begins with.
     nodes : int
         How many clients there are.
+    grows : bool
+        Whether arrays may change their sizes.
     """
 
     app: ClientApp = field(default_factory=sample_app)
     arrays: ArrayRecord = field(default_factory=sample_arrays)
     nodes: int = 7
+    grows: bool = False
 
     def grid(
         self, nodes: int | None = None, *, lr: float = 0.125, wrap: Wrap | None = None

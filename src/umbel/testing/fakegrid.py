@@ -22,6 +22,11 @@ class FakeGrid(Grid):
     run : Run, optional
         The run that the grid serves; a new one by default.
 
+    Attributes
+    ----------
+    handler : callable
+        What was given.
+
     Raises
     ------
     UsageError
@@ -45,7 +50,7 @@ class FakeGrid(Grid):
         nodes: int | Sequence[int] = 2,
         run: Run | None = None,
     ) -> None:
-        self._handler = handler
+        self.handler = handler
         self._nodes = range(nodes) if isinstance(nodes, int) else tuple(nodes)
         self._run = Run() if run is None else run
         self._pushed: dict[str, Message | None] = {}
@@ -86,6 +91,7 @@ class FakeGrid(Grid):
             reply = self._ask(message)
             if reply is not None:
                 yield reply
+                del reply  # not held while the next one is made
             else:
                 self.run.fail(message.metadata.dst_node_id, no_reply(timeout))
 
@@ -95,7 +101,7 @@ class FakeGrid(Grid):
             raise UsageError(f"there is no node {node}", hint=f"the nodes are {list(self._nodes)}")
         message.metadata.run_id = self.run.run_id
         try:
-            reply = self._handler(message)
+            reply = self.handler(message)
         except Exception as raised:
             code, kind = ErrorCode.CLIENT_APP_RAISED_EXCEPTION, type(raised).__name__
             reply = Message(Error(code, str(raised), kind=kind), reply_to=message)

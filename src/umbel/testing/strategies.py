@@ -18,6 +18,7 @@ from umbel.testing.bits import bits, carried, first_unsound
 from umbel.testing.cases import Check, asserting, changed, with_nan
 from umbel.testing.clients import Federation, Wrap
 from umbel.testing.fakegrid import FakeGrid
+from umbel.testing.resuming import a_run_is_resumed
 
 Make = Callable[[], Strategy]
 
@@ -25,7 +26,11 @@ _ROUNDS = 4
 
 
 def strategy_checks(
-    *, app: ClientApp | None = None, arrays: ArrayRecord | None = None, nodes: int = 7
+    *,
+    app: ClientApp | None = None,
+    arrays: ArrayRecord | None = None,
+    nodes: int = 7,
+    grows: bool = False,
 ) -> Iterator[tuple[str, Check]]:
     """Yield ``(name, check)`` for everything that the contract of a strategy asks for.
 
@@ -43,6 +48,8 @@ def strategy_checks(
         The model that those clients train.
     nodes : int, default=7
         How many clients there are, for a strategy that needs many.
+    grows : bool, default=False
+        Whether arrays may change their sizes, as those do that hold a serialised model.
 
     Examples
     --------
@@ -51,7 +58,7 @@ def strategy_checks(
     ...     if name != "same_bits_on_backends":
     ...         check(FedAvg())
     """
-    federation = Federation(nodes=nodes)
+    federation = Federation(nodes=nodes, grows=grows)
     if app is not None:
         federation.app = app
     if arrays is not None:
@@ -69,6 +76,7 @@ def strategy_checks(
         "current_arrays_stay": _current_arrays_stay,
         "runs_are_repeatable": _runs_are_repeatable,
         "state_travels": _state_travels,
+        "a_run_is_resumed": a_run_is_resumed,
         "state_of_others_is_refused": _state_of_others_is_refused,
         "same_bits_on_backends": same_bits_on_backends,
     }
@@ -104,8 +112,11 @@ def _start(make: Make, federation: Federation, grid: FakeGrid) -> Result:
 
 def _is_model(arrays: ArrayRecord, federation: Federation, when: str) -> None:
     """Assert that a model has the right keys, shapes and dtypes, and holds numbers."""
-    expected = {key: (a.dtype, a.shape) for key, a in federation.arrays.items()}
-    found = {key: (a.dtype, a.shape) for key, a in arrays.items()}
+
+    def layout(record: ArrayRecord) -> dict[str, tuple[Any, ...]]:
+        return {k: (a.dtype, federation.grows or a.shape) for k, a in record.items()}
+
+    expected, found = layout(federation.arrays), layout(arrays)
     wrong = {key: (expected.get(key), found.get(key)) for key in {*expected, *found}}
     wrong = {key: pair for key, pair in wrong.items() if pair[0] != pair[1]}
     assert not wrong, (
@@ -121,6 +132,7 @@ def _zero_update(make: Make, federation: Federation) -> None:
     _is_model(result.arrays, federation, "after clients that learned nothing")
     before = federation.arrays.views()
     for key, value in result.arrays.views().items():
+        assert value.shape == before[key].shape, f"clients that learned nothing resized {key!r}"
         wide, was = value.astype(np.float64), before[key].astype(np.float64)
         assert np.allclose(wide, was, rtol=1e-6, atol=1e-7), (
             f"clients that learned nothing changed {key!r} by {np.abs(wide - was).max():g}. A zero "

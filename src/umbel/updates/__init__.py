@@ -3,6 +3,8 @@
 from umbel.updates.aggregator import Aggregator
 from umbel.updates.arrays import Arrays, NDArray, cast_back, is_whole, sum_dtype
 from umbel.updates.arraysum import ArraySum, all_finite
+from umbel.updates.boosterreplies import CollectBoosters
+from umbel.updates.boosters import Booster, BoosterKind, join_boosters, read_booster
 from umbel.updates.collect import Both, Collect
 from umbel.updates.compressor import QSGD, Cast, Compressor, Parts, RandomK, Sign, TopK, narrowed
 from umbel.updates.expansion import OfUpdates, expanded, part_name
@@ -56,11 +58,14 @@ __all__ = [
     "Aggregator",
     "ArraySum",
     "Arrays",
+    "Booster",
+    "BoosterKind",
     "Both",
     "BulyanRule",
     "Cast",
     "CenteredClippingRule",
     "Collect",
+    "CollectBoosters",
     "Compressor",
     "FairRule",
     "GeometricMedianRule",
@@ -106,11 +111,13 @@ __all__ = [
     "global_norm",
     "halve",
     "is_whole",
+    "join_boosters",
     "matches",
     "momentum",
     "narrowed",
     "pack_state",
     "part_name",
+    "read_booster",
     "reduction_tree",
     "same_layout",
     "scale",

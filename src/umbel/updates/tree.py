@@ -119,6 +119,18 @@ class PartialSums(Generic[Acc]):
         before = (start, position)
         return (start, self._held.pop(before)) if before in self._held else (position, None)
 
+    def has_room(self, position: int, sums_max: int) -> bool:
+        """Whether this member can be added now without holding more than so many sums.
+
+        It can if the sum of the members of its block before it is there to be added to.
+        """
+        before = (self._tree.block_of(position)[0], position)
+        if self._held.get(before) is not None:
+            return True
+        if before[0] < position and before not in self._held:
+            return False
+        return sum(acc is not None for acc in self._held.values()) < sums_max
+
     def put(self, span: Span, acc: Acc | None) -> None:
         """Take the sum over ``span``, and merge upwards as far as it goes."""
         while (kin := self._tree.kin(span)) is not None:

@@ -225,6 +225,7 @@ class ToNode(google.protobuf.message.Message):
     CANCEL_FIELD_NUMBER: builtins.int
     HEARTBEAT_FIELD_NUMBER: builtins.int
     RUN_OVER_FIELD_NUMBER: builtins.int
+    GOODBYE_FIELD_NUMBER: builtins.int
     @property
     def welcome(self) -> global___Welcome:
         """answers Hello"""
@@ -243,7 +244,11 @@ class ToNode(google.protobuf.message.Message):
     def heartbeat(self) -> global___Heartbeat: ...
     @property
     def run_over(self) -> global___RunOver:
-        """forget the run, its worker and its state"""
+        """end the run's worker; forget its state if it is final"""
+
+    @property
+    def goodbye(self) -> global___Goodbye:
+        """the server closes the stream"""
 
     def __init__(
         self,
@@ -254,10 +259,11 @@ class ToNode(google.protobuf.message.Message):
         cancel: global___Cancel | None = ...,
         heartbeat: global___Heartbeat | None = ...,
         run_over: global___RunOver | None = ...,
+        goodbye: global___Goodbye | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["ack", b"ack", "cancel", b"cancel", "heartbeat", b"heartbeat", "kind", b"kind", "run_over", b"run_over", "task", b"task", "welcome", b"welcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["ack", b"ack", "cancel", b"cancel", "heartbeat", b"heartbeat", "kind", b"kind", "run_over", b"run_over", "task", b"task", "welcome", b"welcome"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["welcome", "task", "ack", "cancel", "heartbeat", "run_over"] | None: ...
+    def HasField(self, field_name: typing.Literal["ack", b"ack", "cancel", b"cancel", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "kind", b"kind", "run_over", b"run_over", "task", b"task", "welcome", b"welcome"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ack", b"ack", "cancel", b"cancel", "goodbye", b"goodbye", "heartbeat", b"heartbeat", "kind", b"kind", "run_over", b"run_over", "task", b"task", "welcome", b"welcome"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["welcome", "task", "ack", "cancel", "heartbeat", "run_over", "goodbye"] | None: ...
 
 global___ToNode = ToNode
 
@@ -377,6 +383,7 @@ class RunInfo(google.protobuf.message.Message):
     SEED_FIELD_NUMBER: builtins.int
     APP_NAME_FIELD_NUMBER: builtins.int
     APP_VERSION_FIELD_NUMBER: builtins.int
+    SETUP_FIELD_NUMBER: builtins.int
     run_id: builtins.str
     bundle_signature: builtins.str
     client_app: builtins.str
@@ -387,6 +394,8 @@ class RunInfo(google.protobuf.message.Message):
     seed: builtins.int
     app_name: builtins.str
     app_version: builtins.str
+    setup: builtins.str
+    """"module:function" to call before the app is loaded"""
     @property
     def bundle(self) -> global___Object:
         """empty: the node's own app"""
@@ -403,9 +412,10 @@ class RunInfo(google.protobuf.message.Message):
         seed: builtins.int = ...,
         app_name: builtins.str = ...,
         app_version: builtins.str = ...,
+        setup: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["bundle", b"bundle"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["app_name", b"app_name", "app_version", b"app_version", "bundle", b"bundle", "bundle_signature", b"bundle_signature", "client_app", b"client_app", "run_config", b"run_config", "run_id", b"run_id", "seed", b"seed", "seeded", b"seeded"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["app_name", b"app_name", "app_version", b"app_version", "bundle", b"bundle", "bundle_signature", b"bundle_signature", "client_app", b"client_app", "run_config", b"run_config", "run_id", b"run_id", "seed", b"seed", "seeded", b"seeded", "setup", b"setup"]) -> None: ...
 
 global___RunInfo = RunInfo
 
@@ -558,15 +568,34 @@ class RunOver(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: builtins.int
+    FINAL_FIELD_NUMBER: builtins.int
     run_id: builtins.str
+    final: builtins.bool
+    """the run will not be resumed"""
     def __init__(
         self,
         *,
         run_id: builtins.str = ...,
+        final: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["run_id", b"run_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["final", b"final", "run_id", b"run_id"]) -> None: ...
 
 global___RunOver = RunOver
+
+@typing.final
+class Goodbye(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["reason", b"reason"]) -> None: ...
+
+global___Goodbye = Goodbye
 
 @typing.final
 class Heartbeat(google.protobuf.message.Message):
@@ -984,6 +1013,29 @@ class BeginReply(google.protobuf.message.Message):
 global___BeginReply = BeginReply
 
 @typing.final
+class NodesRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: builtins.int
+    AT_LEAST_FIELD_NUMBER: builtins.int
+    TIMEOUT_S_FIELD_NUMBER: builtins.int
+    run_id: builtins.str
+    at_least: builtins.int
+    """answers when so many are connected"""
+    timeout_s: builtins.float
+    """or when this has passed"""
+    def __init__(
+        self,
+        *,
+        run_id: builtins.str = ...,
+        at_least: builtins.int = ...,
+        timeout_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["at_least", b"at_least", "run_id", b"run_id", "timeout_s", b"timeout_s"]) -> None: ...
+
+global___NodesRequest = NodesRequest
+
+@typing.final
 class ConnectedNodesReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1074,7 +1126,10 @@ class RepliesRequest(google.protobuf.message.Message):
 
     RUN_ID_FIELD_NUMBER: builtins.int
     MESSAGE_IDS_FIELD_NUMBER: builtins.int
+    READY_ONLY_FIELD_NUMBER: builtins.int
     run_id: builtins.str
+    ready_only: builtins.bool
+    """do not wait for others"""
     @property
     def message_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
     def __init__(
@@ -1082,8 +1137,9 @@ class RepliesRequest(google.protobuf.message.Message):
         *,
         run_id: builtins.str = ...,
         message_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        ready_only: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["message_ids", b"message_ids", "run_id", b"run_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["message_ids", b"message_ids", "ready_only", b"ready_only", "run_id", b"run_id"]) -> None: ...
 
 global___RepliesRequest = RepliesRequest
 

@@ -788,7 +788,7 @@ class ServerAppsStub(object):
                 _registered_method=True)
         self.ConnectedNodes = channel.unary_unary(
                 '/umbel.v1.ServerApps/ConnectedNodes',
-                request_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunRequest.SerializeToString,
+                request_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.NodesRequest.SerializeToString,
                 response_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.ConnectedNodesReply.FromString,
                 _registered_method=True)
         self.PushMessages = channel.unary_unary(
@@ -865,7 +865,7 @@ def add_ServerAppsServicer_to_server(servicer, server):
             ),
             'ConnectedNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ConnectedNodes,
-                    request_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunRequest.FromString,
+                    request_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.NodesRequest.FromString,
                     response_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.ConnectedNodesReply.SerializeToString,
             ),
             'PushMessages': grpc.unary_unary_rpc_method_handler(
@@ -943,7 +943,7 @@ class ServerApps(object):
             request,
             target,
             '/umbel.v1.ServerApps/ConnectedNodes',
-            umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunRequest.SerializeToString,
+            umbel_dot_deployment_dot_wire_dot_umbel__pb2.NodesRequest.SerializeToString,
             umbel_dot_deployment_dot_wire_dot_umbel__pb2.ConnectedNodesReply.FromString,
             options,
             channel_credentials,

@@ -322,7 +322,7 @@ class ServerAppsStub:
     ]
 
     ConnectedNodes: grpc.UnaryUnaryMultiCallable[
-        umbel.deployment.wire.umbel_pb2.RunRequest,
+        umbel.deployment.wire.umbel_pb2.NodesRequest,
         umbel.deployment.wire.umbel_pb2.ConnectedNodesReply,
     ]
 
@@ -356,7 +356,7 @@ class ServerAppsAsyncStub:
     ]
 
     ConnectedNodes: grpc.aio.UnaryUnaryMultiCallable[
-        umbel.deployment.wire.umbel_pb2.RunRequest,
+        umbel.deployment.wire.umbel_pb2.NodesRequest,
         umbel.deployment.wire.umbel_pb2.ConnectedNodesReply,
     ]
 
@@ -394,7 +394,7 @@ class ServerAppsServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
     def ConnectedNodes(
         self,
-        request: umbel.deployment.wire.umbel_pb2.RunRequest,
+        request: umbel.deployment.wire.umbel_pb2.NodesRequest,
         context: _ServicerContext,
     ) -> typing.Union[umbel.deployment.wire.umbel_pb2.ConnectedNodesReply, collections.abc.Awaitable[umbel.deployment.wire.umbel_pb2.ConnectedNodesReply]]: ...
 

@@ -9,22 +9,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from umbel.base import limit_parallel, set_environment
+from umbel.base.environment import set_environment
+from umbel.base.parallel import limit_parallel
 
-ENVIRONMENT = (
+THREADS_ENVIRONMENT = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+"""The variables that these libraries read when they are loaded."""
 
 
 def set_threads(count: int) -> None:
     """Let the numeric libraries of this process use ``count`` threads from now on."""
     from threadpoolctl import threadpool_limits  # not a cost of `import umbel`
 
-    set_environment(dict.fromkeys(ENVIRONMENT, str(count)))
+    set_environment(dict.fromkeys(THREADS_ENVIRONMENT, str(count)))
     threadpool_limits(limits=count)
     limit_parallel(count)
     torch = sys.modules.get("torch")

@@ -1,0 +1,161 @@
+"""``umbel server`` and ``umbel node``: the two programs of a deployment."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from umbel.base import SYSTEM_CLOCK, ConfigError, Scalar
+from umbel.cli.problems import print_json
+from umbel.cli.tables import console
+
+if TYPE_CHECKING:
+    from umbel.deployment import NodeEvent, ServerSettings
+
+_CERTIFICATE_DAYS = 365.0
+
+
+def init_server(data_dir: Path, hosts: list[str]) -> None:
+    """Make the authority and the certificate of a server."""
+    from umbel.deployment import Authority
+
+    authority = Authority.create(data_dir / "authority", socket.gethostname())
+    names = hosts or ["localhost", "127.0.0.1", socket.gethostname()]
+    authority.server_certificate(names, _CERTIFICATE_DAYS).save(data_dir / "identity")
+    console().print(f"The server is known as {', '.join(names)}; its keys lie in {data_dir}.")
+    console().print(f"Start it: umbel server --data {data_dir}")
+
+
+def create_token(
+    data_dir: Path | None, on: str | None, role: str, name: str, ttl_s: float, address: list[str]
+) -> str:
+    """Return a join token, from a server that runs or from the authority in its data folder."""
+    if data_dir is None:
+        from umbel.cli.remote import client
+
+        with client(on) as server:
+            return server.create_token(role, name, ttl_s)
+    from umbel.deployment import Authority, granted_role
+    from umbel.deployment import create_token as create
+
+    addresses = address or ["localhost:9200"]
+    authority = Authority.load(data_dir / "authority")
+    return create(authority, granted_role(role), addresses, ttl_s, name or None).encode()
+
+
+def run_server(settings: ServerSettings, *, log_json: bool) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    from umbel.deployment import serve
+
+    _log_to_stderr(log_json)
+    out = console(stderr=True)
+    if settings.insecure and not _is_loopback(settings.host):
+        out.print(
+            f"[bold red]No TLS on {settings.host}:[/] whoever reaches this port may read and "
+            "change everything. Use `umbel server init` and tokens instead.",
+        )
+
+    def on_start(port: int) -> None:
+        tls = "without TLS" if settings.insecure else "mutual TLS"
+        out.print(f"umbel server on {settings.host}:{port} ({tls}), data in {settings.data_dir}")
+
+    async def main() -> None:
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+        await serve(settings, ended, on_start)
+
+    asyncio.run(main())
+
+
+def run_node(
+    address: str | None,
+    token: str | None,
+    data_dir: Path,
+    *,
+    insecure: bool,
+    log_json: bool,
+    settings: dict[str, Any],
+) -> None:
+    """Be a node until SIGTERM or Ctrl-C, joining first if a token is given."""
+    from umbel.deployment import Credentials, Identity, JoinToken, NodeSettings, join, serve_node
+
+    identity_dir = data_dir / "identity"
+    credentials = None
+    if insecure:
+        if address is None:
+            raise ConfigError("where is the server?", hint="umbel node HOST:PORT --insecure")
+    else:
+        if token is not None:
+            grant = JoinToken.decode(token)
+            name = settings.get("name") or socket.gethostname()
+            identity = join(grant, identity_dir, name, settings["tags"])
+        else:
+            identity = Identity.load(identity_dir)
+        identity.check_valid(SYSTEM_CLOCK.now())
+        credentials = Credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
+        address = address or identity.address
+    out = console(stderr=True)
+
+    def show(event: NodeEvent) -> None:
+        if log_json:
+            facts = {"at": SYSTEM_CLOCK.now(), "event": event.kind, "text": event.text}
+            print_json(facts | ({"run-id": event.run_id} if event.run_id else {}))
+        else:
+            out.print(event.text, markup=False, soft_wrap=True)
+
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    serve_node(
+        NodeSettings(address=address, data_dir=data_dir, credentials=credentials, **chosen), show
+    )
+
+
+def key_values(pairs: list[str], option: str) -> dict[str, Scalar]:
+    """Read ``KEY=VALUE``: numbers and booleans as such, all else as text."""
+    found: dict[str, Scalar] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not key or not equals:
+            raise ConfigError(f"cannot read {pair!r}", hint=f"{option} KEY=VALUE")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        found[key] = value if isinstance(value, bool | int | float | str) else text
+    return found
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts = {
+            "at": record.created,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "text": record.getMessage(),
+        }
+        if record.exc_info:
+            facts["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(facts)
+
+
+def _log_to_stderr(as_json: bool) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    if as_json:
+        handler.setFormatter(_JsonLines())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])

@@ -1,0 +1,7 @@
+"""The node: dials out to a server and answers its messages with a client app, where the data is."""
+
+from umbel.deployment.node.agent import run_node
+from umbel.deployment.node.service import serve_node
+from umbel.deployment.node.settings import NodeEvent, NodeSettings
+
+__all__ = ["NodeEvent", "NodeSettings", "run_node", "serve_node"]

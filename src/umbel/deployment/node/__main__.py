@@ -1,0 +1,38 @@
+"""A node without the command line's comforts: ``python -m umbel.deployment.node``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from umbel.base import UmbelError
+from umbel.deployment.node.service import serve_node
+from umbel.deployment.node.settings import NodeEvent, NodeSettings
+
+
+def main() -> int:
+    """Be a node, and print each event as a line of JSON."""
+    parser = argparse.ArgumentParser(prog="umbel.deployment.node", description=__doc__)
+    parser.add_argument("address")
+    parser.add_argument("data_dir", type=Path)
+    parser.add_argument("--app", type=Path)
+    parser.add_argument("--trust-any", action="store_true")
+    parser.add_argument("--max-tasks", type=int, default=1)
+    options = parser.parse_args()
+    try:
+        serve_node(NodeSettings(**vars(options)), _print)
+    except UmbelError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _print(event: NodeEvent) -> None:
+    print(json.dumps(asdict(event)), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

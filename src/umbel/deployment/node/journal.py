@@ -1,0 +1,208 @@
+"""What a node has computed and not been thanked for, kept so that no crash loses or doubles it.
+
+A folder for each run::
+
+    state             the context's state after the last task that is done
+    done/<id>.json    a task that is done, with what came of it
+    replies/<id>      the body of its reply
+    states/<id>       the state after it, until it has become ``state``
+
+A worker writes the reply and the new state. Then ``done/<id>.json`` appears by a rename, which is
+the one moment at which the task becomes done; only after it is the new state renamed to ``state``.
+Killed before that moment, the task is run again from the old state; killed after it, opening the
+journal finishes the second rename. So a change of state is applied once, and a reply is kept until
+the server says that it is safe.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from umbel.base import ConfigError, ProtocolError
+
+_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
+_MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no reply: all that leaves the node about it."""
+
+    code: int
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a task.
+
+    Attributes
+    ----------
+    run_id, message_id : str
+        The task.
+    size_bytes : int
+        Of the reply's body.
+    hash : str
+        Of the reply's body.
+    failure : Failure or None
+        Why there is no reply.
+    has_state : bool
+        Whether there is a new state.
+    """
+
+    run_id: str
+    message_id: str
+    size_bytes: int = 0
+    hash: str = ""
+    failure: Failure | None = None
+    has_state: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The files of one task."""
+
+    state: Path
+    new_state: Path
+    reply: Path
+
+
+class Journal:
+    """Keeps what came of tasks in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the node; made when it is missing.
+
+    Raises
+    ------
+    ConfigError
+        Another node uses the folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._runs = folder / "runs"
+        self._runs.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(folder)
+        self._done: dict[str, Outcome] = {}
+        for run in sorted(self._runs.iterdir()):
+            self._recover(run)
+
+    def close(self) -> None:
+        """Let another process use the folder."""
+        self._lock.close()
+
+    def done(self) -> list[Outcome]:
+        """Return what was not forgotten, the oldest first."""
+        return list(self._done.values())
+
+    def find(self, message_id: str) -> Outcome | None:
+        """Return what came of a task, if it is done."""
+        return self._done.get(message_id)
+
+    def prepare(self, run_id: str, message_id: str) -> Desk:
+        """Return the files of a task that is to be run, cleared of earlier attempts.
+
+        Raises
+        ------
+        ProtocolError
+            A name is not fit to be one of a file.
+        """
+        check_names(run_id, message_id)
+        run = self._runs / run_id
+        for name in ("done", "replies", "states"):
+            (run / name).mkdir(parents=True, exist_ok=True)
+        desk = Desk(run / "state", run / "states" / message_id, run / "replies" / message_id)
+        desk.new_state.unlink(missing_ok=True)
+        desk.reply.unlink(missing_ok=True)
+        return desk
+
+    def reply_path(self, outcome: Outcome) -> Path:
+        """Return the file that holds the body of a reply."""
+        return self._runs / outcome.run_id / "replies" / outcome.message_id
+
+    def commit(self, outcome: Outcome) -> None:
+        """Make a task done: from here on it is not run again."""
+        check_names(outcome.run_id, outcome.message_id)
+        run = self._runs / outcome.run_id
+        record = run / "done" / f"{outcome.message_id}.json"
+        record.parent.mkdir(parents=True, exist_ok=True)
+        draft = record.with_suffix(".draft")
+        draft.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
+        os.replace(draft, record)
+        self._done[outcome.message_id] = outcome
+        _apply(run, outcome)
+
+    def forget(self, message_id: str) -> None:
+        """Drop what came of a task: the server has it, or does not want it."""
+        outcome = self._done.pop(message_id, None)
+        if outcome is not None:
+            # The record goes last: without its body it would be no reply.
+            record = self._runs / outcome.run_id / "done" / f"{message_id}.json"
+            self.reply_path(outcome).unlink(missing_ok=True)
+            record.unlink(missing_ok=True)
+
+    def forget_run(self, run_id: str) -> None:
+        """Drop all that a run has left here."""
+        check_names(run_id)
+        self._done = {name: o for name, o in self._done.items() if o.run_id != run_id}
+        shutil.rmtree(self._runs / run_id, ignore_errors=True)
+
+    def _recover(self, run: Path) -> None:
+        for record in sorted((run / "done").glob("*.json"), key=lambda p: p.stat().st_mtime_ns):
+            fields = json.loads(record.read_text(encoding="utf-8"))
+            failure = fields.pop("failure")
+            outcome = Outcome(**fields, failure=Failure(**failure) if failure else None)
+            _apply(run, outcome)
+            reply = self.reply_path(outcome)
+            if outcome.failure is None and not reply.exists():
+                record.unlink()  # it was being forgotten
+                continue
+            self._done[outcome.message_id] = outcome
+        kept = {o.message_id for o in self._done.values() if o.run_id == run.name}
+        for left in (*run.glob("states/*"), *run.glob("replies/*"), *run.glob("done/*.draft")):
+            if left.parent.name != "replies" or left.name not in kept:
+                left.unlink()
+
+
+def check_names(run_id: str, message_id: str = "-") -> None:
+    """Check that names from a peer can be those of files.
+
+    Raises
+    ------
+    ProtocolError
+        They cannot.
+    """
+    if not _RUN_ID.fullmatch(run_id) or not _MESSAGE_ID.fullmatch(message_id):
+        raise ProtocolError(
+            f"run {run_id[:100]!r}, message {message_id[:100]!r}: no such names",
+            hint="names are letters, digits, dashes and underscores",
+        )
+
+
+def _apply(run: Path, outcome: Outcome) -> None:
+    if outcome.has_state:
+        with suppress(FileNotFoundError):  # it was applied before a crash
+            os.replace(run / "states" / outcome.message_id, run / "state")
+
+
+def _locked(folder: Path) -> IO[str]:
+    file = (folder / "lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise ConfigError(
+            "another node runs in this folder", hint="give each node a folder", folder=folder
+        ) from None
+    return file

@@ -1,0 +1,118 @@
+"""What the owner of a node decides, and what the node tells its owner."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from umbel.base import ConfigError, Scalar
+from umbel.deployment.channel import Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """How a node connects, what it may run, and what it says about itself.
+
+    Without ``app``, ``trust`` and ``trust_any`` a node connects and refuses every run.
+
+    Parameters
+    ----------
+    address : str
+        The server, ``"host:port"``.
+    data_dir : Path
+        Where it keeps its identity, replies that are not safe yet, the states of its runs, and
+        what it fetched. One node, one folder.
+    app : Path, optional
+        The folder of the one app that it runs; what servers send is never run then.
+    trust : tuple of str
+        Public keys; apps that one of them signed are run.
+    trust_any : bool
+        Whether any app is run: for development.
+    node_config : mapping
+        What client apps see as ``context.node_config``. ``"partition-id"`` is the node's id unless
+        it is set.
+    tags : mapping
+        What the server and its users see.
+    max_tasks : int
+        How many tasks it takes at once. Those of one run follow each other, because they share
+        its state: while one trains, the next is fetched.
+    credentials : Credentials, optional
+        For TLS.
+    server_name : str, optional
+        The name in the server's certificate, if it is not that of the host.
+    name : str
+        What it is called; the name of the machine by default.
+    cache_max_bytes : int
+        How much of what it fetched it keeps.
+    compress : bool
+        Whether transfers may be compressed. It helps where the connection is slower than some
+        100 MB/s and the models are not dense noise, and costs time elsewhere.
+    threads : int, optional
+        How many threads numeric libraries use. By default 1 in a run with a seed, so that its
+        result is that of the simulation to the last bit, and otherwise as many as they choose.
+
+    Raises
+    ------
+    ConfigError
+        A setting is not possible.
+    """
+
+    address: str
+    data_dir: Path
+    app: Path | None = None
+    trust: tuple[str, ...] = ()
+    trust_any: bool = False
+    node_config: Mapping[str, Scalar] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    max_tasks: int = 1
+    credentials: Credentials | None = None
+    server_name: str | None = None
+    name: str = field(default_factory=socket.gethostname)
+    cache_max_bytes: int = 16 * 1024**3
+    compress: bool = False
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        # A worker's working folder is another one.
+        object.__setattr__(self, "data_dir", self.data_dir.absolute())
+        if self.app is not None:
+            object.__setattr__(self, "app", self.app.absolute())
+        if self.max_tasks < 1:
+            raise ConfigError(f"a node takes 1 task at least, not {self.max_tasks}")
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"numeric libraries use 1 thread at least, not {self.threads}")
+        if self.app is not None and (self.trust or self.trust_any):
+            raise ConfigError(
+                "a node runs either its own app or what others sign",
+                hint="give --app alone, or --trust",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """Something that happened at a node.
+
+    Attributes
+    ----------
+    kind : str
+        ``"connecting"``, ``"connected"``, ``"disconnected"``, ``"accepted"``, ``"started"``,
+        ``"finished"``, ``"failed"``, ``"acknowledged"``, ``"cancelled"``, ``"run_over"``,
+        ``"output"``, ``"worker"``, ``"leaving"`` or ``"left"``.
+    text : str
+        What happened, in words.
+    run_id, message_id : str
+        What it concerns; empty for none.
+    pid : int
+        The process that it concerns; 0 for none.
+    """
+
+    kind: str
+    text: str
+    run_id: str = ""
+    message_id: str = ""
+    pid: int = 0
+
+
+OnEvent = Callable[[NodeEvent], None]

@@ -1,0 +1,75 @@
+"""The server's end of ``Enrolment``: a token becomes a certificate of one's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc.aio
+
+from umbel.base import UmbelError
+from umbel.coordinator import NodeJoined, TokenCreated, TokenUsed
+from umbel.deployment.authority import Authority
+from umbel.deployment.certificates import Principal, key_fingerprint
+from umbel.deployment.errors import abort_with
+from umbel.deployment.server.callers import Callers
+from umbel.deployment.server.plane import Plane
+from umbel.deployment.tokens import Grant, grant_of
+from umbel.deployment.wire import umbel_pb2 as wire
+from umbel.deployment.wire.umbel_pb2_grpc import EnrolmentServicer
+
+CERTIFICATE_DAYS = 365
+
+
+class EnrolmentService(EnrolmentServicer):
+    """Gives certificates to those who show the bootstrap certificate of a join token."""
+
+    def __init__(self, plane: Plane, callers: Callers, authority: Authority) -> None:
+        self._plane = plane
+        self._callers = callers
+        self._authority = authority
+
+    async def Enrol(  # noqa: N802  the name is the wire's
+        self, request: wire.EnrolRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> wire.EnrolReply:
+        try:
+            caller = self._callers.known(context).require("join")
+            assert caller.principal is not None  # there is no enrolment without TLS
+            who = self._admit(grant_of(caller.principal), request)
+            certificate = self._authority.sign_request(
+                request.certificate_request, who, CERTIFICATE_DAYS
+            )
+        except UmbelError as error:
+            await abort_with(context, error)
+        return wire.EnrolReply(certificate=certificate, principal=f"{who.role}/{who.name}")
+
+    def _admit(self, grant: Grant, request: wire.EnrolRequest) -> Principal:
+        """Use the token up, and return who its bearer is from now on."""
+        plane, now = self._plane, self._plane.clock.now()
+        grant.check_fresh(now)
+        if grant.token_id not in plane.state.tokens:
+            # Made on the server's machine by whoever holds the authority's key.
+            plane.submit(
+                TokenCreated(
+                    at=now,
+                    token=grant.token_id,
+                    role=grant.role,
+                    name=grant.name or "",
+                    expires_at=grant.expires_at,
+                )
+            )
+        key = key_fingerprint(request.certificate_request)
+        if grant.role != "node":
+            plane.submit(TokenUsed(at=now, token=grant.token_id, fingerprint=key))
+            return Principal(grant.role, grant.name or request.name)
+        plane.submit(
+            NodeJoined(
+                at=now,
+                name=grant.name or request.name,
+                fingerprint=key,
+                tags=dict(request.tags),
+                token=grant.token_id,
+            )
+        )
+        node = plane.state.node_of(key)
+        assert node is not None  # it has just joined
+        return Principal("node", str(node.id))

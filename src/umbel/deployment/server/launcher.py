@@ -1,0 +1,127 @@
+"""The processes of server apps: started, watched, started again when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from umbel.base import environment
+
+_ATTEMPTS_MAX = 5
+_PAUSE_S = 0.5
+_GOODBYE_S = 5.0
+
+OnGone = Callable[[str, str], None]
+
+
+class Launcher:
+    """Keeps one process alive for each run that is running.
+
+    Parameters
+    ----------
+    socket : Path
+        Where the processes find the server.
+    runs_dir : Path
+        Holds a folder for each run; what its app prints goes to ``output.log`` there.
+    on_gone : callable
+        Called with a run and a reason when its process has died too often to be started again.
+    """
+
+    def __init__(self, socket: Path, runs_dir: Path, on_gone: OnGone) -> None:
+        self._socket = socket
+        self._runs_dir = runs_dir
+        self._on_gone = on_gone
+        self._keepers: dict[str, asyncio.Task[None]] = {}
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._progress: set[str] = set()
+
+    def start(self, run_id: str) -> None:
+        """Start the process of a run, unless it is there."""
+        if run_id not in self._keepers:
+            self._keepers[run_id] = asyncio.create_task(self._keep(run_id))
+
+    def progressed(self, run_id: str) -> None:
+        """Note that the run got on, so that an earlier death of its process counts no more."""
+        self._progress.add(run_id)
+
+    def process_id(self, run_id: str) -> int | None:
+        """Return the id of the run's process, if there is one."""
+        process = self._processes.get(run_id)
+        return None if process is None else process.pid
+
+    async def stop(self, run_id: str) -> None:
+        """End the process of a run: first by SIGTERM, after some seconds by SIGKILL."""
+        keeper = self._keepers.pop(run_id, None)
+        process = self._processes.pop(run_id, None)
+        if keeper is not None:
+            keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+        if process is not None and process.returncode is None:
+            await _end(process)
+
+    async def close(self) -> None:
+        """End all processes; their runs go on when the server does."""
+        await asyncio.gather(*(self.stop(run_id) for run_id in list(self._keepers)))
+
+    def forget(self, run_id: str) -> None:
+        """Let the process of a run that is over end by itself."""
+        keeper = self._keepers.pop(run_id, None)
+        self._processes.pop(run_id, None)
+        if keeper is not None:
+            keeper.cancel()
+
+    async def _keep(self, run_id: str) -> None:
+        deaths = 0
+        while True:
+            code = await self._run_once(run_id)
+            if run_id in self._progress:
+                self._progress.discard(run_id)
+                deaths = 0
+            deaths += 1
+            if deaths >= _ATTEMPTS_MAX:
+                cause = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+                self._keepers.pop(run_id, None)
+                self._on_gone(
+                    run_id, f"the process of the server app died {deaths} times ({cause})"
+                )
+                return
+            await asyncio.sleep(_PAUSE_S * deaths)
+
+    async def _run_once(self, run_id: str) -> int:
+        folder = self._runs_dir / run_id
+        folder.mkdir(parents=True, exist_ok=True)
+        # Both sides import the same Umbel.
+        first = os.pathsep.join(
+            [str(Path(__file__).parents[3]), environment().get("PYTHONPATH", "")]
+        )
+        with (folder / "output.log").open("ab") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "umbel.deployment.server.child",
+                str(self._socket),
+                run_id,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**environment(), "PYTHONPATH": first.rstrip(os.pathsep)},
+                start_new_session=True,  # Ctrl-C in the terminal is for the server alone
+            )
+        self._processes[run_id] = process
+        return await process.wait()
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _GOODBYE_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()

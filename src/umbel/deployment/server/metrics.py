@@ -1,0 +1,43 @@
+"""What ``/metrics`` shows, read from the state when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from umbel.deployment.server.plane import Plane
+
+
+class _PlaneCollector(Collector):
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._plane.state
+        yield GaugeMetricFamily(
+            "umbel_nodes_connected", "Nodes with an open stream.", value=len(state.live.sessions)
+        )
+        yield GaugeMetricFamily("umbel_nodes", "Nodes that have joined.", value=len(state.nodes))
+        waiting = sum(map(len, state.waiting.values()))
+        yield GaugeMetricFamily("umbel_messages_waiting", "Unanswered messages.", value=waiting)
+        yield GaugeMetricFamily("umbel_messages", "Messages that are kept.", len(state.messages))
+        yield GaugeMetricFamily(
+            "umbel_objects_bytes",
+            "What the object store holds, in bytes.",
+            value=self._plane.objects.total_bytes(),
+        )
+        runs = GaugeMetricFamily("umbel_runs", "Runs by status.", labels=["status"])
+        statuses = [run.status for run in state.runs.values()]
+        for status in sorted(set(statuses)):
+            runs.add_metric([status], statuses.count(status))
+        yield runs
+
+
+def plane_registry(plane: Plane) -> CollectorRegistry:
+    """Return the figures of a plane, for Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(_PlaneCollector(plane))
+    return registry

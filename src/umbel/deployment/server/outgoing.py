@@ -1,0 +1,120 @@
+"""What a server app sends: bodies in the object store, and names that a resumed app gives again."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from umbel.base import UsageError, content_hash
+from umbel.deployment.wire import umbel_pb2 as wire
+from umbel.records import ArrayRecord, Message, RecordDict, encode
+from umbel.serverapp import Run
+from umbel.store import ObjectStore
+
+Identity = tuple[tuple[str, str, int], ...]
+
+
+class Outbox:
+    """Turns messages into what the wire carries.
+
+    Arrays that several messages share are encoded, hashed and written once, and are known again in
+    the phases that follow: a round's evaluation sends the file that its training wrote.
+
+    A message is named by its run, where the run is, and its content. A server app that was killed
+    and goes on pushes the same messages under the same names, and gets the replies there are.
+    """
+
+    def __init__(self, run: Run, objects: ObjectStore) -> None:
+        self._run = run
+        self._objects = objects
+        self._known: dict[Identity, tuple[wire.Object, list[ArrayRecord]]] = {}
+        self._place: tuple[object, ...] = ()
+        self._count = 0
+
+    def write(self, messages: Iterable[Message]) -> list[wire.OutgoingMessage]:
+        """Write the bodies into the object store, and give each message its name.
+
+        Raises
+        ------
+        UsageError
+            A message carries no content.
+        """
+        run = self._run
+        place = (run.run_id, run.start, run.server_round, run.attempt, run.phase)
+        if place != self._place:
+            self._place, self._count = place, 0
+        outgoing = []
+        for message in messages:
+            metadata = message.metadata
+            if not message.has_content():
+                raise UsageError("a message to a node needs content", node=metadata.dst_node_id)
+            metadata.run_id = run.run_id
+            body, records = self._parts(message.content)
+            named = (*place, self._count, int(metadata.dst_node_id), metadata.message_type)
+            text = json.dumps([*named, body.hash if body else "", content_hash([records])])
+            metadata.message_id = content_hash([text.encode()])[:32]
+            self._count += 1
+            outgoing.append(
+                wire.OutgoingMessage(
+                    message_id=metadata.message_id,
+                    node_id=int(metadata.dst_node_id),
+                    message_type=metadata.message_type,
+                    group_id=metadata.group_id,
+                    created_at=metadata.created_at,
+                    ttl_s=metadata.ttl,
+                    body=body,
+                    records=records,
+                )
+            )
+        return outgoing
+
+    def write_arrays(self, arrays: dict[str, ArrayRecord]) -> wire.Object:
+        """Return the object that holds these array records, written unless it is known."""
+        key = _identity(arrays)
+        if key not in self._known:
+            self.know(arrays, put(self._objects, encode(RecordDict(dict(arrays)))))
+        return self._known[key][0]
+
+    def known(self, arrays: dict[str, ArrayRecord]) -> wire.Object | None:
+        """Return the object that holds these array records, if they were written lately."""
+        entry = self._known.get(_identity(arrays))
+        return None if entry is None else entry[0]
+
+    def know(self, arrays: dict[str, ArrayRecord], written: wire.Object) -> None:
+        """Remember which object these array records are; of those before, only the last two."""
+        while len(self._known) > 1:
+            del self._known[next(iter(self._known))]
+        # Copies share the arrays, whose identity is theirs as long as they live.
+        self._known[_identity(arrays)] = written, [record.copy() for record in arrays.values()]
+
+    def _parts(self, content: RecordDict) -> tuple[wire.Object | None, bytes]:
+        arrays = {name: r for name, r in content.items() if isinstance(r, ArrayRecord)}
+        others = {name: r for name, r in content.items() if not isinstance(r, ArrayRecord)}
+        body = self.write_arrays(arrays) if arrays else None
+        return body, b"".join(encode(RecordDict(others))) if others or body is None else b""
+
+
+def put(objects: ObjectStore, buffers: Sequence[bytes | memoryview]) -> wire.Object:
+    """Write an object under the name that its bytes give it."""
+    # Hashing lets other threads run, and the kernel writes meanwhile.
+    digest = content_hash(buffers)
+    size = sum(memoryview(buffer).nbytes for buffer in buffers)
+    if objects.size(digest) is None:
+        handle, path = tempfile.mkstemp(dir=objects.folder, prefix="outgoing-")
+        with open(handle, "wb", buffering=0) as file:
+            for buffer in buffers:
+                rest = memoryview(buffer).cast("B")
+                while rest:
+                    rest = rest[file.write(rest) or 0 :]
+        objects.put_file(Path(path), digest)
+    else:
+        objects.touch(digest)
+    return wire.Object(hash=digest, size_bytes=size)
+
+
+def _identity(arrays: dict[str, ArrayRecord]) -> Identity:
+    return tuple(
+        (name, key, id(array)) for name, record in arrays.items() for key, array in record.items()
+    )

@@ -1,0 +1,288 @@
+"""The message plane at work: the coordinator's steps, journalled, and their effects carried out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
+
+from umbel.base import (
+    Clock,
+    NotAllowed,
+    NotFound,
+    Overloaded,
+    TokenExpired,
+    TokenUsed,
+    UmbelError,
+    UsageError,
+)
+from umbel.coordinator import (
+    Ack,
+    Answer,
+    CancelTask,
+    CloseSession,
+    DeleteObject,
+    DurableEvent,
+    Effect,
+    Event,
+    LaunchRun,
+    Limits,
+    NotifyRun,
+    Reject,
+    RejectCode,
+    RunOver,
+    SendTask,
+    ServerStarted,
+    State,
+    StopRun,
+    due,
+    event_to_json,
+    must_journal,
+    next_deadline,
+    restore,
+    state_to_json,
+    step,
+)
+from umbel.deployment.server.runspec import RunSpec
+from umbel.deployment.wire import umbel_pb2 as wire
+from umbel.store import Journal, ObjectStore
+
+_IDLE_OBJECT_S = 60.0
+"""An object that nothing refers to stays so long: someone may be about to refer to it."""
+
+_ORPHAN_S = 3600.0
+"""What nothing has referred to for so long, say since a process was killed, is swept away."""
+
+_SNAPSHOT_ENTRIES = 20_000
+"""After so many entries the journal is replaced by what they amount to."""
+
+_REJECTED: dict[RejectCode, type[UmbelError]] = {
+    "busy": Overloaded,
+    "ended": UsageError,
+    "exists": UsageError,
+    "expired": TokenExpired,
+    "refused": NotAllowed,
+    "unknown": NotFound,
+    "used": TokenUsed,
+}
+OnRun = Callable[[str], None]
+
+
+class Plane:
+    """Holds the state and is the only one to change it; all in one asyncio loop.
+
+    Parameters
+    ----------
+    limits : Limits
+        How long is waited, and how much is held.
+    journal : Journal
+        Where durable events go before their effects are carried out.
+    objects : ObjectStore
+        Where bodies lie.
+    clock : Clock
+        Says when an event happens.
+    launch, stop : callable
+        Start and end the process of a run's server app.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        journal: Journal,
+        objects: ObjectStore,
+        clock: Clock,
+        launch: OnRun,
+        stop: OnRun,
+    ) -> None:
+        self.state = State(limits=limits)
+        self._limits = limits
+        self.clock = clock
+        self.objects = objects
+        self._journal = journal
+        self._launch = launch
+        self._stop = stop
+        self._sessions: dict[int, asyncio.Queue[wire.ToNode | None]] = {}
+        self._session_numbers = itertools.count(1)
+        self._awaited: dict[str, set[asyncio.Queue[str]]] = {}
+        self._changed = asyncio.Event()
+        self._nodes_changed = asyncio.Condition()
+        self._specs: dict[str, RunSpec] = {}
+        self._unwanted: set[str] = set()
+        self._lent: dict[str, set[str]] = {}
+        self._entries = 0
+        self.software: dict[int, str] = {}
+
+    def replay(self) -> None:
+        """Bring the state to where the journal ends.
+
+        Raises
+        ------
+        JournalCorrupt
+            The journal was damaged.
+        """
+        number, snapshot = self._journal.latest_snapshot() or (0, None)
+        entries = list(self._journal.read(number))
+        self.state = restore(snapshot, entries, self._limits)
+        self._entries = len(entries)
+
+    def begin(self) -> None:
+        """Go to work: runs that are running are launched again."""
+        self.submit(ServerStarted(at=self.clock.now()))
+
+    def submit(self, event: Event) -> None:
+        """Let an event happen: one step, journalled, its effects carried out.
+
+        Raises
+        ------
+        UmbelError
+            The coordinator refuses it; nothing has changed.
+        """
+        effects = step(self.state, event)
+        if effects and isinstance(effects[0], Reject):
+            raise _REJECTED[effects[0].code](effects[0].reason)
+        if must_journal(event, effects):
+            number = self._journal.append([event_to_json(cast(DurableEvent, event))])
+            self._entries += 1
+            if self._entries >= _SNAPSHOT_ENTRIES:
+                self._journal.snapshot(number, state_to_json(self.state))
+                self._entries = 0
+        for effect in effects:
+            self._carry_out(effect)
+        self._changed.set()
+
+    async def keep_time(self) -> None:
+        """Let happen what is due, for ever."""
+        sweep_at = self.clock.now()
+        while True:
+            now = self.clock.now()
+            for event in due(self.state, now):
+                self.submit(event)
+            self._drop_unwanted()
+            if now >= sweep_at:
+                self.objects.sweep(self._is_used, _ORPHAN_S)
+                sweep_at = now + _ORPHAN_S
+            wake_at = min(sweep_at, next_deadline(self.state) or sweep_at)
+            wait_s: float | None = max(wake_at - now, 0.001)
+            if self._unwanted:
+                wait_s = min(wait_s or _IDLE_OBJECT_S, _IDLE_OBJECT_S)
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), wait_s)
+
+    def spec(self, run_id: str) -> RunSpec:
+        """Return what is to be known of a run to launch it and to tell nodes about it."""
+        if run_id not in self._specs:
+            self._specs[run_id] = RunSpec.decode(self.state.runs[run_id].spec)
+        return self._specs[run_id]
+
+    def lend(self, name: str, borrower: str) -> None:
+        """Let somebody pull an object that nothing refers to; it is deleted some time later."""
+        self._lent.setdefault(name, set()).add(borrower)
+        self._unwanted.add(name)
+        self._changed.set()
+
+    def is_lent(self, name: str, borrower: str) -> bool:
+        """Whether the object is there for this one to pull."""
+        return borrower in self._lent.get(name, ())
+
+    def open_session(self) -> tuple[int, asyncio.Queue[wire.ToNode | None]]:
+        """Return the number of a new session and the queue of what goes to its node."""
+        number = next(self._session_numbers)
+        queue: asyncio.Queue[wire.ToNode | None] = asyncio.Queue()
+        self._sessions[number] = queue
+        return number, queue
+
+    def drop_session(self, session: int) -> None:
+        """Forget the queue of a session."""
+        self._sessions.pop(session, None)
+
+    def answer(self, message_id: str) -> Answer | None:
+        """Return the answer to a message, or ``None`` as long as there is none.
+
+        Raises
+        ------
+        NotFound
+            There is no such message, or not any more.
+        """
+        sent = self.state.messages.get(message_id)
+        if sent is None:
+            raise NotFound(
+                f"there is no message {message_id!r}", hint="its reply was released, or never asked"
+            )
+        return sent.answer
+
+    @contextlib.contextmanager
+    def awaiting(self, message_ids: Iterable[str]) -> Iterator[asyncio.Queue[str]]:
+        """Give a queue of the ids of those messages whose answers come from now on."""
+        queue: asyncio.Queue[str] = asyncio.Queue()
+        ids = list(message_ids)
+        for message_id in ids:
+            self._awaited.setdefault(message_id, set()).add(queue)
+        try:
+            yield queue
+        finally:
+            for message_id in ids:
+                queues = self._awaited.get(message_id, set())
+                queues.discard(queue)
+                if not queues:
+                    self._awaited.pop(message_id, None)
+
+    async def connected(self, at_least: int, timeout_s: float) -> list[int]:
+        """Return the connected nodes once there are so many, or when the time has passed."""
+        async with self._nodes_changed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(
+                    self._nodes_changed.wait_for(lambda: len(self.state.connected()) >= at_least),
+                    timeout_s,
+                )
+        return self.state.connected()
+
+    async def nodes_changed(self) -> None:
+        """Wake those who wait for nodes."""
+        async with self._nodes_changed:
+            self._nodes_changed.notify_all()
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case SendTask(session=session, message=message):
+                self._send(session, wire.ToNode(task=self.spec(message.run).task(message)))
+            case Ack(session=session, message=name):
+                self._send(session, wire.ToNode(ack=wire.Ack(message_id=name)))
+            case CancelTask(session=session, message=name, reason=reason):
+                cancel = wire.Cancel(message_id=name, reason=reason)
+                self._send(session, wire.ToNode(cancel=cancel))
+            case RunOver(session=session, run=run, final=final):
+                over = wire.RunOver(run_id=run, final=final)
+                self._send(session, wire.ToNode(run_over=over))
+            case NotifyRun(message=name):
+                for queue in self._awaited.get(name, ()):
+                    queue.put_nowait(name)
+            case LaunchRun(run=run):
+                self._launch(run)
+            case StopRun(run=run):
+                self._stop(run)
+            case DeleteObject(hash=name):
+                self._unwanted.add(name)
+            case CloseSession(session=session, reason=reason):
+                self._send(session, wire.ToNode(goodbye=wire.Goodbye(reason=reason)))
+                self._send(session, None)
+            case Reject():
+                pass  # raised by `submit`
+
+    def _send(self, session: int, what: wire.ToNode | None) -> None:
+        queue = self._sessions.get(session)
+        if queue is not None:
+            queue.put_nowait(what)
+
+    def _is_used(self, name: str) -> bool:
+        return name in self.state.references or name in self._lent
+
+    def _drop_unwanted(self) -> None:
+        for name in list(self._unwanted):
+            if name in self.state.references:
+                self._unwanted.discard(name)
+            elif self.objects.delete(name, _IDLE_OBJECT_S):
+                self._unwanted.discard(name)
+                self._lent.pop(name, None)

@@ -1,0 +1,213 @@
+"""The server: everything put together, started, and ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+
+from umbel.base import SYSTEM_CLOCK, ConfigError, NotFound, Revoked
+from umbel.coordinator import RunEnded, may_pull, may_push
+from umbel.deployment.bundle import unpack_bundle
+from umbel.deployment.certificates import Principal
+from umbel.deployment.channel import Credentials, server_options
+from umbel.deployment.server.callers import Caller, Callers
+from umbel.deployment.server.enrolment import EnrolmentService
+from umbel.deployment.server.http import HttpServer, http_app
+from umbel.deployment.server.launcher import Launcher
+from umbel.deployment.server.metrics import plane_registry
+from umbel.deployment.server.nodes import NodesService
+from umbel.deployment.server.objects import ObjectsService
+from umbel.deployment.server.plane import Plane
+from umbel.deployment.server.runs import NewToken, RunsService
+from umbel.deployment.server.serverapps import ServerAppsService
+from umbel.deployment.server.settings import ServerSettings
+from umbel.deployment.tokens import JoinToken, create_token, granted_role
+from umbel.deployment.wire import umbel_pb2 as wire
+from umbel.deployment.wire import umbel_pb2_grpc
+from umbel.store import ObjectStore, SqlJournal
+
+_GRACE_S = 5.0
+_TOKEN_S = 3600.0
+
+
+class Server:
+    """A server in this process's asyncio loop.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        How it runs.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self._settings = settings
+        data = settings.data_dir
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._runs_dir = data / "runs"
+        self._objects = ObjectStore(data / "objects", settings.objects_max_bytes, durable=False)
+        self._journal = SqlJournal(f"sqlite:///{data / 'journal.sqlite'}")
+        # The path of a socket has to be short, which that of the data folder may not be.
+        self._socket_dir = Path(tempfile.mkdtemp(prefix="umbel-"))
+        self._launcher = Launcher(self._socket_dir / "s", self._runs_dir, self._give_up)
+        self._stopping: set[asyncio.Task[None]] = set()
+        self.plane = Plane(
+            settings.limits,
+            self._journal,
+            self._objects,
+            SYSTEM_CLOCK,
+            self._launcher.start,
+            self._stop,
+        )
+        self.port = settings.port
+        self.draining = False
+        self._grpc: list[grpc.aio.Server] = []
+        self._http: HttpServer | None = None
+        self._timer: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Replay the journal, listen, and launch the runs that are running.
+
+        Raises
+        ------
+        ConfigError
+            The port cannot be listened on.
+        """
+        settings = self._settings
+        self.plane.replay()
+        public = grpc.aio.server(options=server_options())
+        callers = Callers(insecure=settings.insecure, check=self._check)
+        umbel_pb2_grpc.add_NodesServicer_to_server(NodesService(self.plane, callers), public)
+        umbel_pb2_grpc.add_ObjectsServicer_to_server(
+            ObjectsService(self._objects, callers, self._may_pull, self._may_push), public
+        )
+        umbel_pb2_grpc.add_RunsServicer_to_server(
+            RunsService(self.plane, callers, self._runs_dir, self._new_token()), public
+        )
+        if settings.authority is not None:
+            umbel_pb2_grpc.add_EnrolmentServicer_to_server(
+                EnrolmentService(self.plane, callers, settings.authority), public
+            )
+        healthy = HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(healthy, public)
+        address = f"{settings.host}:{settings.port}"
+        self.port = self._listen(public, address)
+
+        private = grpc.aio.server(options=server_options())
+        service = ServerAppsService(self.plane, self._runs_dir, self._app_dir, self._launcher)
+        umbel_pb2_grpc.add_ServerAppsServicer_to_server(service, private)
+        private.add_insecure_port(f"unix:{self._socket_dir / 's'}")
+        self._grpc = [public, private]
+        for server in self._grpc:
+            await server.start()
+        await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+        if settings.http_port is not None:
+            app = http_app(plane_registry(self.plane), self._not_ready)
+            self._http = HttpServer(app, settings.host, settings.http_port)
+            await self._http.start()
+        self.plane.begin()
+        self._timer = asyncio.create_task(self.plane.keep_time())
+
+    async def close(self) -> None:
+        """End in order: no new work, streams closed, server apps ended; runs go on next time."""
+        self.draining = True
+        await self._launcher.close()
+        for server in self._grpc:
+            await server.stop(_GRACE_S if server is self._grpc[-1] else 0.5)
+        if self._http is not None:
+            await self._http.close()
+        if self._timer is not None:
+            self._timer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._timer
+        self._journal.close()
+        shutil.rmtree(self._socket_dir, ignore_errors=True)
+
+    def _listen(self, server: grpc.aio.Server, address: str) -> int:
+        settings = self._settings
+        try:
+            if settings.insecure:
+                return server.add_insecure_port(address)
+            if settings.credentials is None:
+                raise ConfigError(
+                    "a server needs a certificate",
+                    hint="make one with: umbel server init; or try it out with --insecure",
+                )
+            return server.add_secure_port(address, _tls(settings.credentials))
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{address} cannot be listened on: {error}",
+                hint="does another server run there? Choose a port with --port",
+            ) from error
+
+    def _check(self, principal: Principal) -> None:
+        if principal.role != "node":
+            return
+        node = self.plane.state.nodes.get(int(principal.name))
+        if node is None:
+            raise NotFound(f"no node {principal.name} has joined this server")
+        if node.revoked:
+            raise Revoked(
+                f"node {node.id} was shut out", hint="ask the server's admin for a new token"
+            )
+
+    def _new_token(self) -> NewToken | None:
+        authority = self._settings.authority
+        if authority is None:
+            return None
+
+        def new_token(request: wire.CreateTokenRequest) -> JoinToken:
+            return create_token(
+                authority,
+                granted_role(request.role),
+                self._settings.addresses or (f"{self._settings.host}:{self.port}",),
+                request.ttl_s or _TOKEN_S,
+                request.name or None,
+                SYSTEM_CLOCK,
+            )
+
+        return new_token
+
+    def _may_pull(self, caller: Caller, name: str) -> bool:
+        if caller.principal is None:
+            return True
+        if caller.node_id is not None:
+            return may_pull(self.plane.state, caller.node_id, name)
+        return self.plane.is_lent(name, caller.name)
+
+    def _may_push(self, caller: Caller) -> bool:
+        return caller.node_id is None or may_push(self.plane.state, caller.node_id)
+
+    def _app_dir(self, run_id: str) -> Path:
+        """Return the folder of the run's app, unpacked if it is not yet."""
+        bundle = self._objects.path(self.plane.spec(run_id).run.bundle.hash)
+        return unpack_bundle(bundle.read_bytes(), self._settings.data_dir / "apps")
+
+    def _stop(self, run_id: str) -> None:
+        task = asyncio.ensure_future(self._launcher.stop(run_id))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    def _give_up(self, run_id: str, reason: str) -> None:
+        run = self.plane.state.runs[run_id]
+        if run.active:
+            now = self.plane.clock.now()
+            self.plane.submit(RunEnded(at=now, run=run_id, status="failed", detail=reason))
+
+    def _not_ready(self) -> str | None:
+        return "the server is about to end" if self.draining else None
+
+
+def _tls(credentials: Credentials) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(credentials.key, credentials.certificate)],
+        root_certificates=credentials.authority,
+        require_client_auth=True,
+    )

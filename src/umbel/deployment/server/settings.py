@@ -1,0 +1,86 @@
+"""What a server is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from umbel.base import SYSTEM_CLOCK, ConfigError
+from umbel.coordinator import Limits
+from umbel.deployment.authority import Authority
+from umbel.deployment.channel import Credentials
+from umbel.deployment.identity import Identity
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """How a server runs.
+
+    Attributes
+    ----------
+    data_dir : Path
+        Holds everything that outlives the process: journal, objects, runs, certificates.
+    host : str
+        The address to listen on.
+    port : int
+        The port of nodes and users; 0 takes a free one.
+    addresses : tuple of str
+        Under which nodes and users reach it, ``"host:port"``; they stand in join tokens.
+    http_port : int or None
+        The port of ``/healthz``, ``/readyz`` and ``/metrics``; ``None`` opens none.
+    insecure : bool
+        Without TLS: everybody who reaches the port may do everything.
+    credentials : Credentials or None
+        The server's key and certificate, and the authority that signs those who call.
+    authority : Authority or None
+        Signs new nodes and users; without it nobody can join.
+    objects_max_bytes : int or None
+        How much the object store may hold.
+    node_grace_s : float
+        How long work waits for a node that is away, before it fails.
+    """
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int = 9200
+    addresses: tuple[str, ...] = ()
+    http_port: int | None = None
+    insecure: bool = False
+    credentials: Credentials | None = None
+    authority: Authority | None = None
+    objects_max_bytes: int | None = None
+    node_grace_s: float = 300.0
+
+    def __post_init__(self) -> None:
+        # The processes of server apps may change their working folder.
+        object.__setattr__(self, "data_dir", self.data_dir.absolute())
+
+    @property
+    def limits(self) -> Limits:
+        """The coordinator's part of the settings."""
+        return Limits(node_grace_s=self.node_grace_s)
+
+    def with_keys(self) -> ServerSettings:
+        """Return the settings with the keys that ``umbel server init`` made in the data folder.
+
+        Raises
+        ------
+        ConfigError
+            There are none.
+        """
+        if self.insecure:
+            return self
+        if not (self.data_dir / "authority").exists():
+            raise ConfigError(
+                "the data folder holds no keys",
+                hint="make them with `umbel server init`, or try it out with --insecure",
+                folder=self.data_dir,
+            )
+        authority = Authority.load(self.data_dir / "authority")
+        own = Identity.load(self.data_dir / "identity")
+        own.check_valid(SYSTEM_CLOCK.now())
+        return replace(
+            self,
+            credentials=Credentials(authority.ca_pem, own.key_pem, own.cert_pem),
+            authority=authority,
+        )

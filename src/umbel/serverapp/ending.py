@@ -1,0 +1,38 @@
+"""How a run ends: the final model, or the failure, in its folder and its log."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from umbel.base import content_hash
+from umbel.records import RecordDict, encode
+from umbel.serverapp.result import Result
+from umbel.serverapp.run import Run
+
+
+def note_failure(run: Run, error: BaseException, seconds: float) -> None:
+    """Log that the run failed, or was interrupted, after so many seconds."""
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    run.emit(
+        "run_failed",
+        status=status,
+        error=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+        seconds=seconds,
+    )
+
+
+def conclude(run: Run, value: Any) -> tuple[int, str | None]:
+    """Write the final model, if there is one; return the number of rounds and its hash.
+
+    The model is that of the result which ``main`` returned, or of the last strategy that ran.
+    """
+    result = value if isinstance(value, Result) else run.result
+    if result is None:
+        return 0, None
+    body = encode(RecordDict({"arrays": result.arrays}))
+    if run.folder is not None:
+        with (run.folder / "model.safetensors").open("wb") as file:
+            file.writelines(body)
+    return result.rounds, content_hash(body)

@@ -1,0 +1,10 @@
+import doctest
+from pathlib import Path
+
+PAGE = Path(__file__).parents[3] / "docs" / "coming-from-flower.md"
+
+
+def test_every_code_block_of_the_page_gives_what_it_shows(installed: None) -> None:
+    result = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
+    assert result.failed == 0
+    assert result.attempted >= PAGE.read_text(encoding="utf-8").count("```pycon") > 0
