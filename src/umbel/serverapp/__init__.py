@@ -8,7 +8,7 @@ from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
 from umbel.serverapp.replies import Replies
 from umbel.serverapp.result import Failure, Result, RoundTiming
-from umbel.serverapp.rounds import require_finite
+from umbel.serverapp.rounds import NOT_FINITE, require_finite
 from umbel.serverapp.run import Observer, Run, RunEvent
 from umbel.serverapp.runlog import LogEntry, RunLog, read_log, strict_json
 from umbel.serverapp.sampling import FractionSampler, Sampler
@@ -16,6 +16,7 @@ from umbel.serverapp.strategy import Callback, EvaluateFn, OnShortfall, ShouldSt
 from umbel.serverapp.unequal import PoissonSampler, WeightedSampler
 
 __all__ = [
+    "NOT_FINITE",
     "Callback",
     "Checkpoint",
     "Checkpoints",

@@ -24,6 +24,7 @@ from umbel.serverapp.strategy import Callback, EvaluateFn, ShouldStop, Strategy
 from umbel.updates import all_finite
 
 Phase = Literal["train", "evaluate"]
+NOT_FINITE = "the new global model holds NaN or infinity"
 Outcome = tuple[ArrayRecord | None, MetricRecord | None]
 
 
@@ -318,7 +319,7 @@ def require_finite(arrays: ArrayRecord, server_round: int) -> None:
             return
         key = next(key for key, value in views.items() if not all_finite([value]))
     raise AggregationError(
-        "the new global model holds NaN or infinity",
+        NOT_FINITE,
         hint="look at what aggregates the replies: its steps are too large, or it divides by zero",
         round=server_round,
         key=key,

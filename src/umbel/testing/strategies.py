@@ -12,7 +12,7 @@ import numpy as np
 from umbel.base import ConfigError, RoundError, Seeds
 from umbel.clientapp import ClientApp
 from umbel.records import ArrayRecord, ConfigRecord, Error, Message, RecordDict
-from umbel.serverapp import Result, Strategy, frozen_copy
+from umbel.serverapp import NOT_FINITE, Result, Strategy, frozen_copy
 from umbel.testing.backends import same_bits_on_backends
 from umbel.testing.bits import bits, carried, first_unsound
 from umbel.testing.cases import Check, asserting, changed, with_nan
@@ -98,7 +98,10 @@ def _start(make: Make, federation: Federation, grid: FakeGrid) -> Result:
     """Run some rounds; whatever ends them must be an error that says why."""
     try:
         return make().start(grid, federation.arrays, num_rounds=3)
-    except RoundError:
+    except RoundError as error:
+        # The loop's last resort: the strategy itself let it through.
+        if error.message == NOT_FINITE:
+            raise AssertionError(f"the strategy let NaN into the model: {error}") from error
         raise
     except Exception as error:
         raise AssertionError(
