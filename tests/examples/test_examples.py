@@ -17,7 +17,7 @@ import pytest
 from umbel.base import AppProject
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ["quickstart-numpy", "quickstart-pytorch", "quickstart-sklearn"]
+NAMES = ["mixed-federation", "quickstart-numpy", "quickstart-pytorch", "quickstart-sklearn"]
 TEMPLATES = ["numpy", "sklearn", "pytorch", "jax"]
 
 Umbel = Callable[..., str]
