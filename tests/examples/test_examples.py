@@ -17,7 +17,13 @@ import pytest
 from umbel.base import AppProject
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = ["quickstart-numpy", "quickstart-pytorch", "quickstart-sklearn", "quickstart-xgboost"]
+NAMES = [
+    "mixed-federation",
+    "quickstart-numpy",
+    "quickstart-pytorch",
+    "quickstart-sklearn",
+    "quickstart-xgboost",
+]
 TEMPLATES = ["numpy", "sklearn", "pytorch", "jax"]
 
 Umbel = Callable[..., str]

@@ -228,6 +228,13 @@ _ARRAYS = {
 }
 
 
+def unique(size: int) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]:
+    """Return an array that the client cannot have seen, so that it lies in no cache."""
+    array = np.arange(size, dtype=np.float32)
+    array[0] = int(new_id()[:5], 16)
+    return {"w": array}
+
+
 class Case(NamedTuple):
     """Something that the wire asks of a client."""
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
-import numpy as np
-
 from umbel.base import ProtocolError, VersionMismatch
-from umbel.deployment.conformance.player import Case, Player
+from umbel.deployment.conformance.player import Case, Player, unique
 from umbel.deployment.conformance.server import Session
 from umbel.deployment.wire import umbel_pb2 as wire
 
@@ -90,7 +88,7 @@ async def _resent(player: Player) -> None:
 
 async def _kept(player: Player) -> None:
     session = await player.session()
-    arrays = {"w": np.array([4.0], np.float32)}
+    arrays = unique(1)
     task = player.train(arrays)
     player.objects.gate.clear()
     session.send(task=task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from umbel.base import ProtocolError
-from umbel.deployment.conformance.player import Case, Player
+from umbel.deployment.conformance.player import Case, Player, unique
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.records import ErrorCode
 
@@ -52,7 +52,7 @@ async def _no_handler(player: Player) -> None:
 
 async def _duplicate(player: Player) -> None:
     session = await player.session()
-    task = player.train({"w": np.array([2.0], np.float32)})
+    task = player.train(unique(1))
     player.objects.gate.clear()
     session.send(task=task)
     session.send(task=task)
@@ -79,7 +79,7 @@ async def _again(player: Player) -> None:
 
 async def _cancel(player: Player) -> None:
     session = await player.session()
-    task = player.train({"w": np.array([3.0], np.float32)})
+    task = player.train(unique(1))
     player.objects.gate.clear()
     session.send(task=task)
     await player.receive(session, "accepted", task)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from umbel.base import ProtocolError, new_id
-from umbel.deployment.conformance.player import Case, Player
+from umbel.base import ProtocolError
+from umbel.deployment.conformance.player import Case, Player, unique
 from umbel.deployment.transfer import CHUNK_BYTES
 from umbel.records import ErrorCode
 
@@ -40,7 +40,7 @@ async def _cut_push(player: Player) -> None:
 
 async def _wrong_hash(player: Player) -> None:
     session = await player.session()
-    arrays = _unique(10)
+    arrays = unique(10)
     task = player.train(arrays)
     good = player.objects.complete[task.body.hash]
     player.objects.complete[task.body.hash] = good[:-1] + bytes([good[-1] ^ 1])
@@ -51,14 +51,7 @@ async def _wrong_hash(player: Player) -> None:
 
 
 def _mebibytes() -> dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]:
-    return _unique(CHUNK_BYTES)
-
-
-def _unique(size: int) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float32]]]:
-    """Return an array that the client cannot have seen, so that it lies in no cache."""
-    array = np.arange(size, dtype=np.float32)
-    array[0] = int(new_id()[:5], 16)
-    return {"w": array}
+    return unique(CHUNK_BYTES)
 
 
 def _check_resumed(offsets: list[int]) -> None:

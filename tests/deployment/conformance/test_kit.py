@@ -1,0 +1,219 @@
+"""The conformance kit: Umbel's own node passes, and each mistake of a small client is found."""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import socket
+from pathlib import Path
+
+import grpc.aio
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from umbel.base import NotFound, ReplyTimeout, content_hash
+from umbel.cli import app
+from umbel.deployment.channel import open_channel
+from umbel.deployment.conformance import CASES, play_cases
+from umbel.deployment.node import NodeSettings, run_node
+from umbel.deployment.wire import umbel_pb2 as wire
+from umbel.deployment.wire.umbel_pb2_grpc import NodesStub, ObjectsStub
+from umbel.records import ArrayRecord, ErrorCode, MetricRecord, RecordDict, decode, encode
+
+APP = Path(__file__).parent / "app"
+
+
+@pytest.fixture
+def address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+class Client:
+    """The least that is a client, and one mistake of its own."""
+
+    def __init__(self, address, mistake=None):
+        self.address, self.mistake = address, mistake
+        self.secret = secrets.token_bytes(32)
+        self.held = {}
+        self.tasks = {}
+        self.turn = asyncio.Lock()
+
+    async def live(self):
+        while True:
+            with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):
+                await self.session()
+            await asyncio.sleep(0.02)  # its back-off
+
+    async def session(self):
+        if self.mistake == "is somebody else each time":
+            self.secret = secrets.token_bytes(32)
+        async with open_channel(self.address) as channel:
+            self.call, self.objects = NodesStub(channel).Connect(), ObjectsStub(channel)
+            hello = wire.Hello(
+                protocol_min=1,
+                protocol_max=1,
+                software="small",
+                secret=self.secret,
+                capacity=1,
+                held=[] if self.mistake == "forgets its replies" else list(self.held),
+                codecs=["safetensors"],
+            )
+            await self.call.write(wire.FromNode(hello=hello))
+            welcome = (await self.call.read()).welcome
+            if welcome.protocol != 1 and self.mistake != "takes any version":
+                return
+            beat = asyncio.create_task(self.beat(welcome.heartbeat_s / 2))
+            try:
+                if self.mistake != "forgets its replies":
+                    for reply in self.held.values():
+                        await self.call.write(wire.FromNode(reply=reply))
+                while (message := await self.call.read()) is not grpc.aio.EOF:
+                    await self.take(message)
+            finally:
+                beat.cancel()
+
+    async def beat(self, pause_s):
+        while self.mistake != "has no heart":
+            await asyncio.sleep(pause_s)
+            await self.call.write(wire.FromNode(heartbeat=wire.Heartbeat()))
+
+    async def take(self, message):
+        match message.WhichOneof("kind"):
+            case "task":
+                name = message.task.message_id
+                if name not in self.tasks or self.mistake == "answers twice":
+                    self.tasks[name] = asyncio.create_task(self.answer(message.task))
+                await self.call.write(wire.FromNode(accepted=wire.Accepted(message_id=name)))
+            case "ack":
+                self.held.pop(message.ack.message_id, None)
+            case "cancel" if self.mistake != "hears no cancel":
+                if message.cancel.message_id in self.tasks:
+                    self.tasks[message.cancel.message_id].cancel()
+
+    async def answer(self, task):
+        async with self.turn:
+            reply = wire.Reply(message_id=task.message_id)
+            try:
+                content = decode(task.records)
+                if task.body.hash:
+                    content["arrays"] = decode(await self.pull(task.body))["arrays"]
+                reply.content = self.trained(content["arrays"])
+            except ValueError as error:
+                reply.failure.code = ErrorCode.MESSAGE_UNAVAILABLE
+                reply.failure.kind, reply.failure.reason = "ValueError", str(error)
+            self.held[task.message_id] = reply
+            await self.call.write(wire.FromNode(reply=reply))
+
+    def trained(self, arrays):
+        moved = {name: array.numpy() + 1 for name, array in arrays.items()}
+        if self.mistake == "knows one dtype":
+            moved = {name: array.astype(np.float32) for name, array in moved.items()}
+        # The reply to a large body is cut short: this client pushes nothing.
+        small = {name: array for name, array in moved.items() if array.nbytes < 10_000}
+        metrics = MetricRecord({"num-examples": 1})
+        return b"".join(encode(RecordDict({"arrays": ArrayRecord(small), "metrics": metrics})))
+
+    async def pull(self, item):
+        data = b""
+        while len(data) < item.size_bytes:
+            with contextlib.suppress(grpc.RpcError):
+                request = wire.PullRequest(object=item, offset=len(data))
+                async for chunk in self.objects.Pull(request):
+                    data += chunk.data
+        if content_hash([data]) != item.hash and self.mistake != "believes everything":
+            raise ValueError("not what it is named by")
+        return data
+
+
+def judge(address, names, client, patience_s=20.0):
+    """Return the verdicts on a client, a coroutine, over the cases of these names."""
+
+    async def main():
+        living = asyncio.create_task(client())
+        try:
+            return await play_cases(address, names, "echo_app:app", patience_s, 20.0, print)
+        finally:
+            living.cancel()
+            await asyncio.wait({living})
+
+    return {verdict.name: verdict.wrong for verdict in asyncio.run(main())}
+
+
+@pytest.mark.slow
+def test_umbels_own_node_passes_every_case(address, tmp_path):
+    settings = NodeSettings(address=address, data_dir=tmp_path, app=APP)
+    assert judge(address, [], lambda: run_node(settings)) == dict.fromkeys(
+        [case.name for case in CASES], ""
+    )
+
+
+MISTAKES = {
+    "is somebody else each time": ("handshake", "another secret"),
+    "knows one dtype": ("codec", "is float32 of shape"),
+    "answers twice": ("duplicate", "it sent"),
+    "hears no cancel": ("cancel", "sent no reply"),
+    "believes everything": ("wrong-hash", "content, where a failure"),
+    "takes any version": ("version-too-new", "sent accepted to a server of version 99"),
+    "has no heart": ("heartbeat", "no heartbeat for"),
+    "forgets its replies": ("resent", "lacks the reply"),
+}
+
+
+@pytest.mark.slow
+def test_a_small_client_without_mistakes_passes_what_those_fail(address):
+    names = [case for case, _ in MISTAKES.values()]
+    verdicts = judge(address, names, Client(address).live)
+    assert verdicts == dict.fromkeys(names, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_fails_its_case_and_no_other(address, mistake):
+    case, wrong = MISTAKES[mistake]
+    verdicts = judge(address, [case, "inline"], Client(address, mistake).live, patience_s=2.0)
+    assert wrong in verdicts[case]
+    assert verdicts["inline"] == ""
+
+
+@pytest.mark.slow
+def test_the_command_fails_when_a_case_does(address, monkeypatch):
+    verdicts = judge_by_command(address, "is somebody else each time", "inline", "handshake")
+    assert verdicts["success"] is False
+    assert [(v["case"], v["passed"]) for v in verdicts["cases"]] == [
+        ("inline", True),
+        ("handshake", False),
+    ]
+
+
+def judge_by_command(address, mistake, *names):
+    """Run the command in this process, with a client in a thread beside it."""
+    import threading
+
+    loop = asyncio.new_event_loop()
+    client = loop.create_task(Client(address, mistake).live())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        cases = [word for name in names for word in ("--case", name)]
+        out = CliRunner().invoke(app, ["conformance", "--listen", address, "--json", *cases])
+        assert out.exit_code == 1
+        return json.loads(out.stdout)
+    finally:
+        loop.call_soon_threadsafe(client.cancel)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(asyncio.wait({client}))
+        loop.close()
+
+
+def test_a_case_that_does_not_exist_is_refused_before_anything_listens(address):
+    with pytest.raises(NotFound, match="no case 'nothing'"):
+        asyncio.run(play_cases(address, ["nothing"], "app", 1.0, 1.0))
+
+
+def test_that_no_client_connects_is_said(address):
+    with pytest.raises(ReplyTimeout, match=r"no node connected within 0\.01 s"):
+        asyncio.run(play_cases(address, [], "app", 1.0, 0.01))
