@@ -3,11 +3,11 @@
     python benchmarks/reproduce/heterogeneity.py
 
 Fashion-MNIST, cut among 20 clients by a Dirichlet distribution. The learning rate of each
-algorithm is tuned on one grid for all, and the parameter that it has of its own on two values, by
-the accuracy on images of their own and with a seed of its own. Then each runs with several seeds,
-which change the split, the first model, the cohorts and the order of the images. At the end stands
-which of the orderings that the papers report hold. `--quick` takes seconds, tunes nothing, and
-shows no more than that all of it learns.
+algorithm is tuned on one grid for all, and the parameter that it has of its own on two values: by
+the accuracy on images that serve nothing else, with a seed that serves nothing else. Then each
+runs with several seeds, which change the split, the first model, the cohorts and the order of the
+images. At the end stands which of the orderings that papers report hold. `--quick` takes seconds
+and tunes nothing: it shows that all of it learns, and no ordering.
 """
 
 import argparse
@@ -94,32 +94,33 @@ def measure(alphas, seeds, rounds, settings_of):
 
 def spread(values):
     """Return the mean and the standard deviation over seeds as text."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.fmean(values):.1f} ± {deviation:.1f}"
+    mean = f"{statistics.fmean(values):.1f}"
+    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
-def accuracy_table(settings, curves, at_clients):
-    """Return accuracies by round of all algorithms, on the server or at the clients."""
-    rounds = len(next(iter(next(iter(curves.values())).values()))[0].at_clients)
-    shown = sorted({*np.linspace(0, rounds, 6).round().astype(int).tolist()} - {0})
+def accuracy_table(settings, curves, rows, of_curve):
+    """Return accuracies by round: of the algorithms in `rows`, as `of_curve` reads them."""
+    rounds = len(next(iter(curves.values()))["Ditto"][0].at_clients)
+    shown = sorted({*np.linspace(1, rounds, 6).round().astype(int).tolist()})
     table = Table(box=box.MARKDOWN)
-    for title in ("alpha", "algorithm", "settings", *map(str, shown), f"last {LAST}"):
-        table.add_column(title, justify="left" if title in ("algorithm", "settings") else "right")
+    table.add_column("alpha")
+    table.add_column("algorithm")
+    table.add_column("tuned to")
+    for title in (*map(str, shown), f"last {LAST}"):
+        table.add_column(title, justify="right")
     for alpha, of_names in curves.items():
-        for title, found in of_names.items():
+        for title in rows:
             name = title.partition(",")[0]
-            if at_clients != (name == "Ditto") and (not at_clients or title != "FedAvg"):
-                continue
             rate, own = settings[alpha][name]
             tuned = ALGORITHMS[name].tuned
-            values = [c.at_clients if at_clients else c.on_server[1:] for c in found]
-            means = [100 * statistics.fmean(v[at - 1] for v in values) for at in shown]
+            by_seed = [of_curve(found)[-rounds:] for found in of_names[title]]
+            means = [100 * statistics.fmean(values[at - 1] for values in by_seed) for at in shown]
             table.add_row(
                 str(alpha),
-                f"{title} ({'personal' if name == 'Ditto' else 'global'})" if at_clients else title,
+                title,
                 f"lr {rate:g}" + (f", {tuned} {own:g}" if tuned else ""),
                 *(f"{mean:.1f}" for mean in means),
-                spread([final(v) for v in values]),
+                spread([final(values) for values in by_seed]),
             )
     return table
 
@@ -136,21 +137,23 @@ def claims_table(curves):
 
 
 def report(settings, curves, seeds):
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(
+    console = Console(width=None if sys.stdout.isatty() else 130)
+    on_server = [title for title in next(iter(curves.values())) if title != "Ditto"]
+    for paragraph in (
         f"{task.data_name()}, {CLIENTS} clients of whom {FRACTION:.0%} take part in a round, "
-        f"{EPOCHS} epochs, seeds {list(seeds)}. Accuracy in % by round, mean over seeds; "
-        f"'last {LAST}' is the mean over the last {LAST} rounds, ± the deviation over seeds.\n"
-    )
-    console.print("The global model, on the common test set. Unequal epochs: each client draws")
-    console.print(f"{UNEQUAL_EPOCHS[0]} to {UNEQUAL_EPOCHS[1]} anew in each round, in which all")
-    console.print("take part.\n")
-    console.print(accuracy_table(settings, curves, at_clients=False))
-    console.print("\nEach client's model on images that it held out, whose mix of classes is its")
-    console.print("own: not to be compared with the table above.\n")
-    console.print(accuracy_table(settings, curves, at_clients=True))
-    console.print("\nOrderings. One holds where the gain is above zero in every seed.\n")
-    console.print(claims_table(curves))
+        f"{EPOCHS} epochs, seeds {', '.join(map(str, seeds))}. Accuracy in % by round, mean over "
+        f"seeds; 'last {LAST}' is the mean over the last {LAST} rounds, ± the standard deviation "
+        "over seeds.",
+        "The global model, on the common test set. Unequal epochs: all clients take part, and "
+        f"each draws {UNEQUAL_EPOCHS[0]} to {UNEQUAL_EPOCHS[1]} anew in every round.",
+        accuracy_table(settings, curves, on_server, lambda found: found.on_server),
+        "Ditto's personal models, and FedAvg's global one, on what each client held out. Its mix "
+        "of classes is the client's own, so that these are not to be compared with the others.",
+        accuracy_table(settings, curves, ["FedAvg", "Ditto"], lambda found: found.at_clients),
+        "Orderings. One holds if the gain is above zero in every seed.",
+        claims_table(curves),
+    ):
+        console.print(paragraph, "\n", sep="")
 
 
 def main():
