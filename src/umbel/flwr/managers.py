@@ -316,8 +316,10 @@ def _ask_nodes(
             contents[id(ins)] = proxy.message(ins, group_id).content
         kind = MESSAGE_TYPES[type(ins)]
         messages.append(Message(contents[id(ins)], proxy.node_id, kind, group_id=str(group_id)))
+    replies = grid.send_and_receive(messages, timeout=timeout)
+    # Only now: a grid of the network names messages as it sends them.
     by_id = {m.metadata.message_id: pair for m, pair in zip(messages, nodes, strict=True)}
-    for reply in grid.send_and_receive(messages, timeout=timeout):
+    for reply in replies:
         proxy, ins = by_id.pop(reply.metadata.reply_to_message_id)
         try:
             results.append((proxy, read_answer(reply, ins)))

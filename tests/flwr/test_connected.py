@@ -1,0 +1,70 @@
+"""Flower's oldest pair of scripts, server.py and client.py, as they are."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import umbel.flwr as fl
+from umbel.base import ConfigError, UsageError
+
+APP = Path(__file__).parent / "apps" / "connected"
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_a_server_script_and_client_scripts_work_unchanged(request):
+    port = str(free_port())
+    environment = {**os.environ, "PYTHONPATH": str(request.config.rootpath / "src")}
+
+    def start(script, *arguments):
+        command = [sys.executable, "-m", "umbel.flwr", str(APP / script), port, *arguments]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    # Clients may come first: they wait for the server.
+    processes = [start("client.py", "1", "client"), start("client.py", "3", "numpy")]
+    processes.insert(0, start("server.py"))
+    try:
+        out, _ = processes[0].communicate(timeout=60)
+        for client in processes[1:]:
+            client.communicate(timeout=60)
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    accuracy = {"accuracy": [(1, 0.5), (2, 0.5), (3, 0.5)]}
+    assert out == f"History [(1, 2.0), (2, 4.0), (3, 6.0)] {accuracy}\n"
+
+
+def test_a_client_is_given_once():
+    with pytest.raises(UsageError, match="give exactly one"):
+        fl.client.start_client(server_address="localhost:9")
+
+
+def test_what_proves_nothing_is_not_taken_in_silence():
+    with pytest.raises(fl.NotInUmbel, match="authentication_keys"):
+        fl.client.start_client(
+            server_address="localhost:9", client_fn=lambda cid: None, authentication_keys=(1, 2)
+        )
+
+
+@pytest.mark.parametrize("start", [fl.server.start_server, fl.client.start_client])
+def test_an_argument_that_nobody_knows_is_an_error(start):
+    with pytest.raises(TypeError, match="unexpected arguments: colour"):
+        start(server_address="localhost:9", colour="red")
+
+
+def test_a_port_that_is_taken_is_an_error():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match="cannot be listened on"):
+            fl.server.start_server(server_address=f"127.0.0.1:{taken.getsockname()[1]}")
