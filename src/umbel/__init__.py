@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from umbel.base import MissingDependency as _MissingDependency
 from umbel.base import UmbelError
 from umbel.clientapp import Client, ClientApp, NumPyClient
 from umbel.records import (
@@ -55,6 +56,10 @@ def __getattr__(name: str) -> Any:
     """Import on first use what needs gRPC; simulations do without."""
     if name not in ("start_client", "start_server"):
         raise AttributeError(f"module 'umbel' has no attribute {name!r}")
-    from umbel import deployment
-
+    try:
+        from umbel import deployment
+    except ModuleNotFoundError as error:
+        raise _MissingDependency(
+            f"umbel.{name} needs {error.name}", hint='pip install "umbel[deploy]"'
+        ) from error
     return getattr(deployment, name)

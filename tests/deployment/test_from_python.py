@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -28,6 +29,15 @@ def the_client(*arguments):
     return module.Mean(*arguments)
 
 
+def environment(request):
+    return {**os.environ, "PYTHONPATH": str(request.config.rootpath / "src")}
+
+
+def script(request, port, *arguments):
+    command = [sys.executable, str(SCRIPT), str(port), *arguments]
+    return subprocess.Popen(command, env=environment(request), stdout=subprocess.PIPE, text=True)
+
+
 @pytest.fixture
 def port():
     with socket.socket() as free:
@@ -41,12 +51,7 @@ def clients(request, port):
 
     @contextmanager
     def start(*arguments, count=2):
-        environment = {**os.environ, "PYTHONPATH": str(request.config.rootpath / "src")}
-        command = [sys.executable, str(SCRIPT), str(port), *arguments]
-        processes = [
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-            for _ in range(count)
-        ]
+        processes = [script(request, port, *arguments) for _ in range(count)]
         try:
             yield
             outputs = [process.communicate(timeout=30)[0] for process in processes]
@@ -154,6 +159,49 @@ def test_clients_end_when_the_server_app_fails_and_its_error_is_the_callers(
         umbel.start_server(f"127.0.0.1:{port}", server_app=server, run_dir=tmp_path / "run")
     last = list(read_log(tmp_path / "run" / "log.jsonl"))[-1]
     assert last.event == "run_failed"
+
+
+@pytest.mark.slow
+def test_a_client_that_dies_is_a_failure_after_its_grace(request, port):
+    processes = [script(request, port, "die") for _ in range(2)]
+    try:
+        result = umbel.start_server(
+            f"127.0.0.1:{port}",
+            strategy=FedAvg(min_completion=0.5, fraction_evaluate=0.0),
+            initial_arrays=MODEL,
+            num_rounds=1,
+            node_grace_s=0.1,
+        )
+        codes = sorted(process.wait(timeout=30) for process in processes)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert codes == [0, 9]
+    assert [(failure.phase, failure.node_id) for failure in result.failures] == [("train", 1)]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_client_that_waits(request, tmp_path, port):
+    code = (
+        "import sys, umbel; umbel.start_client(sys.argv[1], client=umbel.Client(), "
+        "on_event=lambda event: print(event.kind, flush=True))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, f"127.0.0.1:{port}"],
+        env={**environment(request), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "connecting\n"
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=30)
+    assert out.endswith("left\n")
+    assert error.endswith("KeyboardInterrupt\n")
+    assert process.returncode == -signal.SIGINT
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_client_gives_up_a_server_that_is_not_there(port):

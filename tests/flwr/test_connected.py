@@ -10,6 +10,9 @@ import pytest
 
 import umbel.flwr as fl
 from umbel.base import ConfigError, UsageError
+from umbel.flwr.managers import register_nodes
+from umbel.flwr.old_strategies import FedAvg
+from umbel.testing import FakeGrid
 
 APP = Path(__file__).parent / "apps" / "connected"
 
@@ -18,6 +21,63 @@ def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+class Growing(FakeGrid):
+    """A grid that nodes join while somebody waits for them."""
+
+    def __init__(self):
+        super().__init__(lambda message: None, nodes=0)
+        self.ids, self.asked = [], []
+
+    def get_node_ids(self):
+        return tuple(self.ids)
+
+    def wait_for_nodes(self, count, timeout_s):
+        self.asked.append(count)
+        self.ids = list(range(min(count, 4)))
+        return super().wait_for_nodes(count, timeout_s)
+
+
+def test_a_manager_waits_for_clients_and_holds_those_that_are_there():
+    grid, manager = Growing(), fl.server.SimpleClientManager()
+    register_nodes(grid, manager, FedAvg())
+    assert (manager.num_available(), grid.asked) == (0, [])
+    assert {proxy.cid for proxy in manager.sample(2, min_num_clients=3)} <= {"0", "1", "2"}
+    assert (manager.num_available(), grid.asked) == (3, [3])
+    grid.ids = [1, 7]
+    assert sorted(manager.all()) == ["1", "7"]
+    assert manager.sample(1, min_num_clients=9) == []
+    assert grid.asked == [3, 9]
+
+
+def test_a_manager_of_the_apps_own_gets_what_the_strategy_waits_for():
+    class Own(fl.server.SimpleClientManager.__base__):
+        def __init__(self):
+            self.clients = {}
+
+        def register(self, client):
+            self.clients[client.cid] = client
+            return True
+
+        def unregister(self, client):
+            del self.clients[client.cid]
+
+        def all(self):
+            return self.clients
+
+        def num_available(self):
+            return len(self.clients)
+
+        def wait_for(self, num_clients, timeout):
+            return len(self.clients) >= num_clients
+
+        def sample(self, num_clients, min_num_clients=None, criterion=None):
+            return list(self.clients.values())[:num_clients]
+
+    grid, manager = Growing(), Own()
+    register_nodes(grid, manager, FedAvg(min_available_clients=3))
+    assert sorted(manager.all()) == ["0", "1", "2"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
-"""A client of its own process: ``client.py PORT [CA] [raise]``."""
+"""A client of its own process: ``client.py PORT [CA] [raise | die]``."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from umbel.records import ArrayRecord, MetricRecord, RecordDict
 class Mean(umbel.Client):
     """Draws its data by its number, and noise from the global generator, as clients do."""
 
-    def __init__(self, fails=False):
-        self._fails = fails
+    def __init__(self, fault=None):
+        self._fault = fault
 
     def train(self, message, context):
         partition = context.node_config["partition-id"]
-        if self._fails and partition == 1:
+        if self._fault == "raise" and partition == 1:
             raise RuntimeError("the disk is full")
+        if self._fault == "die" and partition == 1:
+            os._exit(9)
         arrays = message.content["arrays"].to_numpy_ndarrays()
         seen = int(context.state["rounds"]["n"]) if "rounds" in context.state else 0
         context.state["rounds"] = MetricRecord({"n": seen + 1})
@@ -37,9 +40,9 @@ class Mean(umbel.Client):
 
 if __name__ == "__main__":
     port, *rest = sys.argv[1:]
-    fails = "raise" in rest
-    authority = next((Path(item) for item in rest if item != "raise"), None)
+    fault = next((item for item in rest if item in ("raise", "die")), None)
+    authority = next((Path(item) for item in rest if item != fault), None)
     umbel.start_client(
-        f"localhost:{port}", client=Mean(fails), root_certificates=authority, max_wait_s=30
+        f"localhost:{port}", client=Mean(fault), root_certificates=authority, max_wait_s=30
     )
     print("over")

@@ -72,9 +72,9 @@ def start_client(
     Unreachable
         The server could not be reached for ``max_wait_s`` seconds.
 
-    Examples
-    --------
-    >>> umbel.start_client("fl.example.org:9200", client=MyClient())  # doctest: +SKIP
+    Notes
+    -----
+    ``docs/deploying.md`` has a pair of scripts.
     """
     app = _app(client, client_fn, client_app)
     credentials = _credentials(root_certificates, insecure)

@@ -9,6 +9,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsStub
 from umbel.records import ArrayRecord
 
 if TYPE_CHECKING:
+    from umbel.coordinator import EndStatus
     from umbel.deployment.server.server import Server
     from umbel.serverapp import Observer, Run, ServerApp, Strategy
 
@@ -40,6 +42,7 @@ def start_server(
     run_dir: Path | str | None = None,
     observers: Sequence[Observer] = (),
     data_dir: Path | str | None = None,
+    node_grace_s: float = 30.0,
     **options: Any,
 ) -> Any:
     """Serve clients that ``start_client`` and ``umbel node`` bring, for one run.
@@ -72,6 +75,8 @@ def start_server(
         Called with every :class:`umbel.serverapp.RunEvent`.
     data_dir : path, optional
         Where messages and replies lie; by default a folder that goes when the call returns.
+    node_grace_s : float
+        How long work waits for a client whose connection is lost, before it is a failure.
     **options
         The other arguments of :meth:`umbel.serverapp.Strategy.start`, such as ``num_rounds``, for
         ``strategy``.
@@ -90,11 +95,9 @@ def start_server(
     UmbelError
         The run failed; see :meth:`umbel.serverapp.Strategy.start`.
 
-    Examples
-    --------
-    >>> umbel.start_server(  # doctest: +SKIP
-    ...     "0.0.0.0:9200", strategy=FedAvg(), initial_arrays=model, num_rounds=3
-    ... )
+    Notes
+    -----
+    ``docs/deploying.md`` has a pair of scripts.
     """
     from umbel.serverapp import Run
 
@@ -102,7 +105,9 @@ def start_server(
     with ExitStack() as stack:
         if data_dir is None:
             data_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="umbel-server-"))
-        settings = _settings(server_address, Path(data_dir), certificates)
+        settings = replace(
+            _settings(server_address, Path(data_dir), certificates), node_grace_s=node_grace_s
+        )
         run = Run(
             new_run_id(SYSTEM_CLOCK.now()),
             Seeds(seed),
@@ -123,7 +128,8 @@ def _serve(
     from umbel.deployment.server.hosting import carry_through, run_app
 
     server = loop.call(_start(settings, run, seeded=seeded))
-    status, detail = "succeeded", ""
+    status: EndStatus = "succeeded"
+    detail = ""
     try:
         with open_blocking_channel(f"unix:{server.socket}") as channel, ExitStack() as stack:
             if seeded:
@@ -167,20 +173,16 @@ async def _start(settings: ServerSettings, run: Run, *, seeded: bool) -> Server:
     return server
 
 
-async def _end(server: Server, run_id: str, status: str, detail: str) -> None:
+async def _end(server: Server, run_id: str, status: EndStatus, detail: str) -> None:
     """Tell the nodes that the run is over and that the server is not coming back; close it."""
     from umbel.coordinator import RunEnded
 
-    server.plane.submit(
-        RunEnded(
-            at=server.plane.clock.now(),
-            run=run_id,
-            status="succeeded" if status == "succeeded" else "failed",
-            detail=detail,
-        )
-    )
-    server.plane.dismiss("the run is over")
-    await server.close()
+    try:
+        now = server.plane.clock.now()
+        server.plane.submit(RunEnded(at=now, run=run_id, status=status, detail=detail))
+        server.plane.dismiss("the run is over")
+    finally:
+        await server.close()
 
 
 def _settings(
