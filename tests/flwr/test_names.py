@@ -45,8 +45,6 @@ def test_flwr_is_umbels_only_while_installed(installed: None) -> None:
         ("import flwr.superlink", "no flwr.superlink. Hint"),
         ("import flwr.common.telemetry", "no flwr.common.telemetry. Hint"),
         ("from flwr.common import nonsense", "no flwr.common.nonsense. Hint"),
-        ("from flwr.server import start_server", "it comes with deployment"),
-        ("from flwr.client import start_client", "it comes with deployment"),
         ("from flwr.client.mod import secaggplus_mod", "secure aggregation comes with a later"),
         ("from flwr.clientapp.mod import LocalDpMod", "differential privacy comes with a later"),
     ],

@@ -1,4 +1,4 @@
-"""1797 handwritten digits of 8 x 8 pixels; clients/typescript/examples/digits.ts deals them out in the same way."""
+"""1797 digits of 8 x 8 pixels, dealt out as clients/typescript/examples/digits.ts does it."""
 
 from functools import cache
 

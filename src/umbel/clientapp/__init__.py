@@ -10,6 +10,7 @@ from umbel.clientapp.onion import Handler, Mod
 from umbel.clientapp.personal import personal_layers_mod
 from umbel.clientapp.serving import Answer, Envelope, ErrorFields, error_fields, serve
 from umbel.clientapp.size import message_size_mod
+from umbel.clientapp.tasks import answer_task
 from umbel.clientapp.timing import timing_mod
 from umbel.clientapp.torch import batch_norm_names, freeze
 from umbel.clientapp.variates import DittoTerm, FedDynTerm, ScaffoldTerm, local_norm
@@ -29,6 +30,7 @@ __all__ = [
     "NumPyClient",
     "ProximalTerm",
     "ScaffoldTerm",
+    "answer_task",
     "batch_norm_names",
     "clipping_mod",
     "compression_mod",

@@ -21,7 +21,8 @@ from umbel.deployment.conformance import Verdict, play_cases
 from umbel.deployment.connections import Connection, Connections
 from umbel.deployment.identity import Identity, joining_key
 from umbel.deployment.joining import join
-from umbel.deployment.node import NodeEvent, NodeSettings, serve_node
+from umbel.deployment.node import NodeEvent, NodeSettings, serve_node, start_client
+from umbel.deployment.server.blocking import start_server
 from umbel.deployment.server.settings import ServerSettings
 from umbel.deployment.serving import serve
 from umbel.deployment.tokens import Grant, JoinToken, create_token, grant_of, granted_role
@@ -61,6 +62,8 @@ __all__ = [
     "serve_node",
     "sign",
     "split_address",
+    "start_client",
+    "start_server",
     "unpack_bundle",
     "verify",
 ]

@@ -23,14 +23,15 @@ class Credentials:
     Attributes
     ----------
     authority : bytes
-        The certificate of the authority that must have signed the other side's.
+        The certificate of the authority that must have signed the other side's; empty for those
+        that this machine trusts.
     key, certificate : bytes
-        One's own.
+        One's own; empty for a side that shows none.
     """
 
     authority: bytes
-    key: bytes
-    certificate: bytes
+    key: bytes = b""
+    certificate: bytes = b""
 
     def __repr__(self) -> str:
         return "Credentials(...)"  # a key belongs into no log
@@ -55,7 +56,7 @@ def open_channel(
     address : str
         ``"host:port"``, or ``"unix:/path"``.
     credentials : Credentials, optional
-        For mutual TLS. Without, nothing is encrypted.
+        For TLS. Without, nothing is encrypted.
     server_name : str, optional
         The name that the server's certificate must hold, if it is not the host's.
     """
@@ -76,7 +77,7 @@ def open_blocking_channel(address: str, credentials: Credentials | None = None) 
 
 def _for_client(credentials: Credentials) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(
-        credentials.authority, credentials.key, credentials.certificate
+        credentials.authority or None, credentials.key or None, credentials.certificate or None
     )
 
 

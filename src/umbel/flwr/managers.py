@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from logging import INFO
 from typing import Any
 
-from umbel.base import RoundError, UsageError, global_sample
+from umbel.base import ROUND_TIMEOUT_S, NotEnoughNodes, RoundError, UsageError, global_sample
 from umbel.flwr.instructions import (
     MESSAGE_TYPES,
     DisconnectRes,
@@ -178,13 +179,21 @@ class ClientManager(ABC):
 class SimpleClientManager(ClientManager):
     """Draws uniformly, with the module ``random``."""
 
+    _grid: Grid | None = None
+
     def __init__(self) -> None:
         self.clients: dict[str, ClientProxy] = {}
 
     def __len__(self) -> int:
         return len(self.clients)
 
+    def follow(self, grid: Grid) -> None:
+        """Hold the nodes of a grid from now on: those that come, and no more those that go."""
+        self._grid = grid
+        self._look()
+
     def num_available(self) -> int:
+        self._look()
         return len(self)
 
     def register(self, client: ClientProxy) -> bool:
@@ -197,10 +206,16 @@ class SimpleClientManager(ClientManager):
         self.clients.pop(client.cid, None)
 
     def all(self) -> dict[str, ClientProxy]:
+        self._look()
         return self.clients
 
     def wait_for(self, num_clients: int, timeout: int = 86400) -> bool:
-        # All nodes of a grid are registered before the first round: nobody is still to come.
+        self._look()
+        missing = num_clients - len(self.clients)
+        if missing > 0 and self._grid is not None:
+            with suppress(NotEnoughNodes):
+                self._grid.wait_for_nodes(len(self._of_grid()) + missing, timeout)
+            self._look()
         return len(self.clients) >= num_clients
 
     def sample(
@@ -218,20 +233,46 @@ class SimpleClientManager(ClientManager):
         """
         if num_clients < 0:
             raise UsageError(f"{num_clients} clients cannot be drawn")
+        are_enough = self.wait_for(min_num_clients or num_clients)
         names = [
             cid
             for cid, client in self.clients.items()
             if criterion is None or criterion.select(client)
         ]
-        if num_clients > len(names) or not self.wait_for(min_num_clients or num_clients):
+        if num_clients > len(names) or not are_enough:
             log(INFO, "%d clients are asked for and %d can be drawn", num_clients, len(names))
             return []
         return [self.clients[cid] for cid in global_sample(names, num_clients)]
 
+    def _of_grid(self) -> dict[int, GridProxy]:
+        found = (client for client in self.clients.values() if isinstance(client, GridProxy))
+        return {proxy.node_id: proxy for proxy in found}
 
-def register_nodes(grid: Grid, manager: ClientManager, nodes: Iterable[int]) -> None:
-    """Add a proxy for every node to a manager."""
-    for node in nodes:
+    def _look(self) -> None:
+        """Register who has come, and unregister who has gone."""
+        if self._grid is None:
+            return
+        known, nodes = self._of_grid(), self._grid.get_node_ids()
+        for node in nodes:
+            if int(node) not in known:
+                self.register(GridProxy(self._grid, int(node)))
+        for node in known.keys() - set(nodes):
+            self.unregister(known[node])
+
+
+def register_nodes(grid: Grid, manager: ClientManager, strategy: object) -> None:
+    """Let a manager have the nodes of a grid.
+
+    One of the app's own has those that are there at the beginning, once there are as many as the
+    strategy wants.
+    """
+    if isinstance(manager, SimpleClientManager):
+        manager.follow(grid)
+        return
+    least = getattr(strategy, "min_available_clients", 1)
+    with suppress(NotEnoughNodes):
+        grid.wait_for_nodes(least, ROUND_TIMEOUT_S)
+    for node in grid.get_node_ids():
         manager.register(GridProxy(grid, int(node)))
 
 
@@ -275,8 +316,10 @@ def _ask_nodes(
             contents[id(ins)] = proxy.message(ins, group_id).content
         kind = MESSAGE_TYPES[type(ins)]
         messages.append(Message(contents[id(ins)], proxy.node_id, kind, group_id=str(group_id)))
+    replies = grid.send_and_receive(messages, timeout=timeout)
+    # Only now: a grid of the network names messages as it sends them.
     by_id = {m.metadata.message_id: pair for m, pair in zip(messages, nodes, strict=True)}
-    for reply in grid.send_and_receive(messages, timeout=timeout):
+    for reply in replies:
         proxy, ins = by_id.pop(reply.metadata.reply_to_message_id)
         try:
             results.append((proxy, read_answer(reply, ins)))

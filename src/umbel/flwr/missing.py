@@ -13,9 +13,6 @@ class NotInUmbel(UsageError, ImportError):
 
 _DP = "differential privacy comes with a later release; leave the wrapper off until then"
 _SECAGG = "secure aggregation comes with a later release; leave the workflow or mod off until then"
-_DEPLOYMENT = (
-    "it comes with deployment; until then simulate the app: `umbel run APP`, or start_simulation"
-)
 
 LATER = {
     "DPFedAvgAdaptive": _DP,
@@ -40,9 +37,6 @@ LATER = {
     "fixedclipping_mod": f"{_DP}; umbel.clientapp.clipping_mod(max_norm) clips on the client today",
     "secagg_mod": _SECAGG,
     "secaggplus_mod": _SECAGG,
-    "start_client": _DEPLOYMENT,
-    "start_numpy_client": _DEPLOYMENT,
-    "start_server": _DEPLOYMENT,
     "tested_datasets": "any data set will do: nothing is said of those that are not on a list",
 }
 """Names that are still to come, or have no use here, and what to do instead."""

@@ -87,7 +87,7 @@ def run_rounds(grid: Grid, parts: ServerAppComponents) -> History:
         server = Server(client_manager=manager, strategy=parts.strategy)
     config = parts.config or ServerConfig()
     server.run = grid.run
-    register_nodes(grid, server.client_manager(), grid.get_node_ids())
+    register_nodes(grid, server.client_manager(), server.strategy)
     history, _ = server.fit(config.num_rounds, config.round_timeout)
     return history
 

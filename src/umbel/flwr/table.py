@@ -80,11 +80,13 @@ _STRATEGY_PARTS = _names(
 _WORKFLOW = _names(f"{_HERE}.server_app", "DefaultWorkflow")
 _LOGS = _names(f"{_HERE}.logs", "configure log logger update_console_handler")
 _SETTINGS = _names(f"{_HERE}.settings", "flatten_dict fuse_dicts parse_config_args unflatten_dict")
+_START_SERVER = _names(f"{_HERE}.connected", "start_server")
+_START_CLIENT = _names(f"{_HERE}.connected", "start_client start_numpy_client")
 _SIMULATION = _names(f"{_HERE}.simulations", "run_simulation start_simulation")
 
 MODULES: dict[str, Names] = {
     "app": _RECORDS | _VALUES,
-    "client": _CLIENTS | _CLIENT_APP,
+    "client": _CLIENTS | _CLIENT_APP | _START_CLIENT,
     "client.app": {},
     "client.client": _names(f"{_HERE}.clients", "Client"),
     "client.client_app": _CLIENT_APP,
@@ -127,6 +129,7 @@ MODULES: dict[str, Names] = {
     | _SERVER_APP
     | _MANAGERS
     | _HISTORY
+    | _START_SERVER
     | _names(f"{_HERE}.old_server", "Server ServerConfig")
     | _names(f"{_HERE}.server_app", "LegacyContext"),
     "server.app": {},

@@ -1,7 +1,8 @@
 """The node: dials out to a server and answers its messages with a client app, where the data is."""
 
 from umbel.deployment.node.agent import run_node
+from umbel.deployment.node.blocking import start_client
 from umbel.deployment.node.service import serve_node
 from umbel.deployment.node.settings import NodeEvent, NodeSettings
 
-__all__ = ["NodeEvent", "NodeSettings", "run_node", "serve_node"]
+__all__ = ["NodeEvent", "NodeSettings", "run_node", "serve_node", "start_client"]

@@ -163,6 +163,8 @@ class Agent:
                 await self._cancel(message.cancel)
             case "run_over":
                 self._chore(self._forget_run(message.run_over.run_id))
+            case "goodbye" if message.goodbye.final:
+                self._say("dismissed", message.goodbye.reason)
             case _:
                 pass  # a heartbeat, or what a newer server says
 

@@ -24,6 +24,8 @@ async def app_folder(settings: NodeSettings, run: wire.RunInfo, fetch: Fetch) ->
     UmbelError
         The bundle cannot be fetched, is not signed as it should be, or is damaged.
     """
+    if settings.client_app is not None:
+        return settings.data_dir  # the app is here already, whatever the run calls its own
     if settings.app is not None:
         return _own_app(settings.app, run)
     if not settings.trust and not settings.trust_any:

@@ -182,7 +182,7 @@ def _hello(settings: NodeSettings, secret: bytes, held: Sequence[str]) -> wire.H
         protocol_max=PROTOCOL_MAX,
         software=software(),
         name=settings.name,
-        secret=b"" if settings.credentials is not None else secret,
+        secret=b"" if _shows_certificate(settings) else secret,
         tags=dict(settings.tags),
         capacity=settings.max_tasks,
         held=held,
@@ -194,8 +194,8 @@ def _hello(settings: NodeSettings, secret: bytes, held: Sequence[str]) -> wire.H
     )
 
 
-def _compressions(settings: NodeSettings) -> list[wire.Compression.ValueType]:
-    return [*([wire.COMPRESSION_ZSTD] if settings.compress else []), wire.COMPRESSION_NONE]
+def _shows_certificate(settings: NodeSettings) -> bool:
+    return settings.credentials is not None and bool(settings.credentials.certificate)
 
 
 def _checked(welcome: wire.Welcome) -> wire.Welcome:

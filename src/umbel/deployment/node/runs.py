@@ -11,6 +11,7 @@ from typing import Any
 from umbel.base import AppProject, NodeLost
 from umbel.deployment.node.journal import Failure, Journal, Outcome
 from umbel.deployment.node.settings import NodeEvent, NodeSettings, OnEvent
+from umbel.deployment.node.thread import ThreadWorker
 from umbel.deployment.node.worker import Worker
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.records import ErrorCode
@@ -60,7 +61,7 @@ class LocalRun:
         self._on_event = on_event
         self.users = 0
         self._turn = asyncio.Lock()
-        self._worker: Worker | None = None
+        self._worker: Worker | ThreadWorker | None = None
 
     async def execute(self, task: wire.Task, body: Path | None) -> Outcome:
         """Run a task when those before it are done, and commit what came of it.
@@ -129,18 +130,22 @@ class LocalRun:
         failure = Failure(int(ErrorCode.CLIENT_APP_CRASHED), kind, reason + death.message)
         return Outcome(*ids, failure=failure)
 
-    async def _ready_worker(self) -> tuple[Worker | None, Failure | None]:
+    async def _ready_worker(self) -> tuple[Worker | ThreadWorker | None, Failure | None]:
         """Return a worker that has loaded the app, or why there is none."""
         if self._worker is not None:
             return self._worker, None
-        worker = Worker(self._app_dir, lambda pid, line: self._say("output", line, pid=pid))
-        self._worker = worker
+        worker = self._worker = self._new_worker()
         answer = await worker.start(self._order())
         if "failure" in answer:
             await self.kill()
             return None, _failure(answer["failure"])
         self._say("worker", "loaded the app", pid=worker.pid)
         return worker, None
+
+    def _new_worker(self) -> Worker | ThreadWorker:
+        if self._settings.client_app is not None:
+            return ThreadWorker(self._settings.client_app)
+        return Worker(self._app_dir, lambda pid, line: self._say("output", line, pid=pid))
 
     def _order(self) -> dict[str, Any]:
         threads = self._settings.threads
@@ -149,7 +154,7 @@ class LocalRun:
             "client_app": self.info.client_app,
             "app_dir": str(self._app_dir),
             # What the app itself declares counts: no server has a function of its choice called.
-            "setup": _FLWR_SETUP if "flwr" in AppProject.read(self._app_dir).tools else None,
+            "setup": self._setup(),
             "seed": self.info.seed if self.info.seeded else None,
             # Sums depend on the number of threads, and a simulation's clients use one.
             "threads": 1 if threads is None and self.info.seeded else threads,
@@ -157,6 +162,11 @@ class LocalRun:
             "node_config": {"partition-id": self._node_id, **self._settings.node_config},
             "run_config": json.loads(self.info.run_config or "{}"),
         }
+
+    def _setup(self) -> str | None:
+        if self._settings.client_app is not None:
+            return None
+        return _FLWR_SETUP if "flwr" in AppProject.read(self._app_dir).tools else None
 
     def _say(self, kind: str, text: str, message_id: str = "", pid: int = 0) -> None:
         self._on_event(NodeEvent(kind, text, self.info.run_id, message_id, pid))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from umbel.base import ConfigError, Scalar
+from umbel.clientapp import ClientApp
 from umbel.deployment.channel import Credentials
 
 
@@ -15,7 +16,8 @@ from umbel.deployment.channel import Credentials
 class NodeSettings:
     """How a node connects, what it may run, and what it says about itself.
 
-    Without ``app``, ``trust`` and ``trust_any`` a node connects and refuses every run.
+    A node that is given no app, no keys to trust and no ``trust_any`` connects and refuses every
+    run.
 
     Parameters
     ----------
@@ -26,6 +28,8 @@ class NodeSettings:
         what it fetched. One node, one folder.
     app : Path, optional
         The folder of the one app that it runs; what servers send is never run then.
+    client_app : ClientApp, optional
+        In place of a folder, the app itself. It answers in a thread of the node's own process.
     trust : tuple of str
         Public keys; apps that one of them signed are run.
     trust_any : bool
@@ -62,6 +66,7 @@ class NodeSettings:
     address: str
     data_dir: Path
     app: Path | None = None
+    client_app: ClientApp | None = None
     trust: tuple[str, ...] = ()
     trust_any: bool = False
     node_config: Mapping[str, Scalar] = field(default_factory=dict)
@@ -83,7 +88,8 @@ class NodeSettings:
             raise ConfigError(f"a node takes 1 task at least, not {self.max_tasks}")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"numeric libraries use 1 thread at least, not {self.threads}")
-        if self.app is not None and (self.trust or self.trust_any):
+        own = [app for app in (self.app, self.client_app) if app is not None]
+        if len(own) > 1 or (own and (self.trust or self.trust_any)):
             raise ConfigError(
                 "a node runs either its own app or what others sign",
                 hint="give --app alone, or --trust",
@@ -99,7 +105,7 @@ class NodeEvent:
     kind : str
         ``"connecting"``, ``"connected"``, ``"disconnected"``, ``"accepted"``, ``"started"``,
         ``"finished"``, ``"failed"``, ``"acknowledged"``, ``"cancelled"``, ``"run_over"``,
-        ``"output"``, ``"worker"``, ``"leaving"`` or ``"left"``.
+        ``"output"``, ``"worker"``, ``"dismissed"``, ``"leaving"`` or ``"left"``.
     text : str
         What happened, in words.
     run_id, message_id : str

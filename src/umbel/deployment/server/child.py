@@ -13,13 +13,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from umbel.base import SYSTEM_CLOCK, AppLoadError, Seeds, die_with_parent, load_object, set_up
+from umbel.base import AppLoadError, Seeds, die_with_parent, load_object, set_up
 from umbel.deployment.channel import open_blocking_channel
-from umbel.deployment.server.grid import NetworkGrid
+from umbel.deployment.server.hosting import carry_through, run_app
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsStub
-from umbel.records import Context, RecordDict
-from umbel.serverapp import Run, ServerApp, conclude, note_failure, read_log
+from umbel.serverapp import Run, ServerApp, read_log
 from umbel.store import ObjectStore
 
 
@@ -66,36 +65,9 @@ def _serve(begin: wire.BeginReply, stub: ServerAppsStub) -> None:
         resume=resume,
         resumable=True,
     )
-    start = SYSTEM_CLOCK.monotonic()
-    try:
-        if not run.resume:
-            run.emit(
-                "run_started",
-                run_id=run.run_id,
-                seed=run.seeds.seed,
-                app=begin.run.app_name,
-                app_dir=begin.app_dir,
-                nodes=len(stub.ConnectedNodes(wire.NodesRequest(run_id=run.run_id)).node_ids),
-                backend="deployment",
-                workers=None,
-                run_config=config,
-            )
-        rounds, sha256 = conclude(run, _run_main(begin, run, stub))
-    except Interrupted:
-        raise  # The run goes on later: nothing has ended.
-    except BaseException as error:
-        note_failure(run, error, SYSTEM_CLOCK.monotonic() - start)
-        raise
-    else:
-        run.emit(
-            "run_finished",
-            status="succeeded",
-            seconds=SYSTEM_CLOCK.monotonic() - start,
-            rounds=rounds,
-            model_sha256=sha256,
-        )
-    finally:
-        run.close()
+    nodes = len(stub.ConnectedNodes(wire.NodesRequest(run_id=run.run_id)).node_ids)
+    began = {"app": begin.run.app_name, "app_dir": begin.app_dir, "nodes": nodes}
+    carry_through(run, began, lambda: _run_main(begin, run, stub), pauses=Interrupted)
 
 
 def _run_main(begin: wire.BeginReply, run: Run, stub: ServerAppsStub) -> Any:
@@ -108,10 +80,8 @@ def _run_main(begin: wire.BeginReply, run: Run, stub: ServerAppsStub) -> Any:
             hint="name the ServerApp object itself",
             app=begin.server_app,
         )
-    if begin.run.seeded:
-        run.seeds.child("server").seed_globals()
-    grid = NetworkGrid(run, stub, ObjectStore(Path(begin.objects_dir)))
-    return app(grid, Context(run.run_id, 0, {}, RecordDict(), dict(run.run_config)))
+    objects = ObjectStore(Path(begin.objects_dir))
+    return run_app(app, run, stub, objects, seeded=begin.run.seeded)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,12 @@ class Plane:
         self._sessions[number] = queue
         return number, queue
 
+    def dismiss(self, reason: str) -> None:
+        """Tell every node that is connected that this server is not coming back."""
+        for session in self._sessions:
+            self._send(session, wire.ToNode(goodbye=wire.Goodbye(reason=reason, final=True)))
+            self._send(session, None)
+
     def drop_session(self, session: int) -> None:
         """Forget the queue of a session."""
         self._sessions.pop(session, None)

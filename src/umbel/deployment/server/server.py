@@ -45,10 +45,14 @@ class Server:
     ----------
     settings : ServerSettings
         How it runs.
+    launches : bool
+        Whether users submit runs and a process is started for each. Without, this process submits
+        and serves them itself, and nobody else does.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, *, launches: bool = True) -> None:
         self._settings = settings
+        self._launches = launches
         data = settings.data_dir
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._runs_dir = data / "runs"
@@ -56,14 +60,15 @@ class Server:
         self._journal = SqlJournal(f"sqlite:///{data / 'journal.sqlite'}")
         # The path of a socket has to be short, which that of the data folder may not be.
         self._socket_dir = Path(tempfile.mkdtemp(prefix="umbel-"))
-        self._launcher = Launcher(self._socket_dir / "s", self._runs_dir, self._give_up)
+        self.socket = self._socket_dir / "s"
+        self._launcher = Launcher(self.socket, self._runs_dir, self._give_up)
         self._stopping: set[asyncio.Task[None]] = set()
         self.plane = Plane(
             settings.limits,
             self._journal,
             self._objects,
             SYSTEM_CLOCK,
-            self._launcher.start,
+            self._launcher.start if launches else _leave,
             self._stop,
         )
         self.port = settings.port
@@ -83,14 +88,16 @@ class Server:
         settings = self._settings
         self.plane.replay()
         public = grpc.aio.server(options=server_options())
-        callers = Callers(insecure=settings.insecure, check=self._check)
+        anyone = settings.insecure or not settings.client_certificates
+        callers = Callers(insecure=anyone, check=self._check)
         umbel_pb2_grpc.add_NodesServicer_to_server(NodesService(self.plane, callers), public)
         umbel_pb2_grpc.add_ObjectsServicer_to_server(
             ObjectsService(self._objects, callers, self._may_pull, self._may_push), public
         )
-        umbel_pb2_grpc.add_RunsServicer_to_server(
-            RunsService(self.plane, callers, self._runs_dir, self._new_token()), public
-        )
+        if self._launches:
+            umbel_pb2_grpc.add_RunsServicer_to_server(
+                RunsService(self.plane, callers, self._runs_dir, self._new_token()), public
+            )
         if settings.authority is not None:
             umbel_pb2_grpc.add_EnrolmentServicer_to_server(
                 EnrolmentService(self.plane, callers, settings.authority), public
@@ -103,7 +110,7 @@ class Server:
         private = grpc.aio.server(options=server_options())
         service = ServerAppsService(self.plane, self._runs_dir, self._app_dir, self._launcher)
         umbel_pb2_grpc.add_ServerAppsServicer_to_server(service, private)
-        private.add_insecure_port(f"unix:{self._socket_dir / 's'}")
+        private.add_insecure_port(f"unix:{self.socket}")
         self._grpc = [public, private]
         for server in self._grpc:
             await server.start()
@@ -140,11 +147,12 @@ class Server:
                     "a server needs a certificate",
                     hint="make one with: umbel server init; or try it out with --insecure",
                 )
-            return server.add_secure_port(address, _tls(settings.credentials))
+            tls = _tls(settings.credentials, ask=settings.client_certificates)
+            return server.add_secure_port(address, tls)
         except RuntimeError as error:
             raise ConfigError(
                 f"{address} cannot be listened on: {error}",
-                hint="does another server run there? Choose a port with --port",
+                hint="does another server run there? Choose another port",
             ) from error
 
     def _check(self, principal: Principal) -> None:
@@ -205,9 +213,13 @@ class Server:
         return "the server is about to end" if self.draining else None
 
 
-def _tls(credentials: Credentials) -> grpc.ServerCredentials:
+def _tls(credentials: Credentials, *, ask: bool) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials(
         [(credentials.key, credentials.certificate)],
-        root_certificates=credentials.authority,
-        require_client_auth=True,
+        root_certificates=credentials.authority if ask else None,
+        require_client_auth=ask,
     )
+
+
+def _leave(run_id: str) -> None:
+    """Launch nothing: whoever submitted the run is at work on it already."""

@@ -32,6 +32,9 @@ class ServerSettings:
         Without TLS: everybody who reaches the port may do everything.
     credentials : Credentials or None
         The server's key and certificate, and the authority that signs those who call.
+    client_certificates : bool
+        Whether who calls must show a certificate. Without, TLS proves the server alone, and callers
+        are as without TLS.
     authority : Authority or None
         Signs new nodes and users; without it nobody can join.
     objects_max_bytes : int or None
@@ -47,6 +50,7 @@ class ServerSettings:
     http_port: int | None = None
     insecure: bool = False
     credentials: Credentials | None = None
+    client_certificates: bool = True
     authority: Authority | None = None
     objects_max_bytes: int | None = None
     node_grace_s: float = 300.0

@@ -587,13 +587,17 @@ class Goodbye(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     REASON_FIELD_NUMBER: builtins.int
+    FINAL_FIELD_NUMBER: builtins.int
     reason: builtins.str
+    final: builtins.bool
+    """the server is not coming back: do not connect again"""
     def __init__(
         self,
         *,
         reason: builtins.str = ...,
+        final: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["final", b"final", "reason", b"reason"]) -> None: ...
 
 global___Goodbye = Goodbye
 
