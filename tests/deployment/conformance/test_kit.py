@@ -39,7 +39,7 @@ class Client:
         self.secret = secrets.token_bytes(32)
         self.held = {}
         self.tasks = {}
-        self.turn = asyncio.Lock()
+        self.turn, self.sending = asyncio.Lock(), asyncio.Lock()
 
     async def live(self):
         while True:
@@ -61,7 +61,7 @@ class Client:
                 held=[] if self.mistake == "forgets its replies" else list(self.held),
                 codecs=["safetensors"],
             )
-            await self.call.write(wire.FromNode(hello=hello))
+            await self.send(wire.FromNode(hello=hello))
             welcome = (await self.call.read()).welcome
             if welcome.protocol != 1 and self.mistake != "takes any version":
                 return
@@ -69,16 +69,20 @@ class Client:
             try:
                 if self.mistake != "forgets its replies":
                     for reply in self.held.values():
-                        await self.call.write(wire.FromNode(reply=reply))
+                        await self.send(wire.FromNode(reply=reply))
                 while (message := await self.call.read()) is not grpc.aio.EOF:
                     await self.take(message)
             finally:
                 beat.cancel()
 
+    async def send(self, message):
+        async with self.sending:  # gRPC takes one message of a call at a time
+            await self.call.write(message)
+
     async def beat(self, pause_s):
         while self.mistake != "has no heart":
             await asyncio.sleep(pause_s)
-            await self.call.write(wire.FromNode(heartbeat=wire.Heartbeat()))
+            await self.send(wire.FromNode(heartbeat=wire.Heartbeat()))
 
     async def take(self, message):
         match message.WhichOneof("kind"):
@@ -86,7 +90,7 @@ class Client:
                 name = message.task.message_id
                 if name not in self.tasks or self.mistake == "answers twice":
                     self.tasks[name] = asyncio.create_task(self.answer(message.task))
-                await self.call.write(wire.FromNode(accepted=wire.Accepted(message_id=name)))
+                await self.send(wire.FromNode(accepted=wire.Accepted(message_id=name)))
             case "ack":
                 self.held.pop(message.ack.message_id, None)
             case "cancel" if self.mistake != "hears no cancel":
@@ -105,7 +109,7 @@ class Client:
                 reply.failure.code = ErrorCode.MESSAGE_UNAVAILABLE
                 reply.failure.kind, reply.failure.reason = "ValueError", str(error)
             self.held[task.message_id] = reply
-            await self.call.write(wire.FromNode(reply=reply))
+            await self.send(wire.FromNode(reply=reply))
 
     def trained(self, arrays):
         moved = {name: array.numpy() + 1 for name, array in arrays.items()}
