@@ -122,6 +122,30 @@ def test_it_trains_in_one_federation_with_a_python_node(client, address, environ
     assert sum(len(event.get("failures", [])) for event in events) == 0
 
 
+def test_it_joins_with_a_token_and_connects_by_its_own_certificate(
+    client, address, environment, tmp_path
+):
+    import sklearn
+
+    digits = Path(sklearn.__path__[0]) / "datasets" / "data" / "digits.csv.gz"
+    port = address.split(":")[1]
+    data = ("--data", tmp_path / "server")
+    init = umbel("server", "init", *data)
+    subprocess.run(init, env=environment, check=True, capture_output=True)
+    create = umbel(
+        *("token", "create", *data, "--role", "node", "--json"),
+        *("--address", f"localhost:{port}"),
+    )
+    token = answer(create, environment, tmp_path)["token"]
+    node = ("node", client / "dist" / "examples" / "digits.js", "--join", token)
+    with beside(*umbel("server", "--port", port, *data), env=environment):
+        wait_until_listening(address)
+        for _ in range(2):  # the second time by what the folder holds: a token is good once
+            with beside(*node, "--digits", digits, "--data", tmp_path / "ts") as process:
+                lines = iter(process.stdout.readline, "")
+                assert f"connected: connected to localhost:{port} as 0\n" in lines
+
+
 def wait_until_listening(address):
     host, port = address.split(":")
     while True:

@@ -100,6 +100,7 @@ export class UmbelNode {
         failures = 0;
         await this.#serve(session, signal);
       } catch (error) {
+        if (signal.aborted) break;
         const limit = Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** failures);
         const pauseMs = PAUSE_MIN_MS + Math.random() * (limit - PAUSE_MIN_MS);
         failures = Math.min(failures + 1, 10);

@@ -1,4 +1,4 @@
-"""What a Python node does with the model; digits.ts is what a node in TypeScript does."""
+"""What a Python node does; clients/typescript/examples/digits.ts does the same in TypeScript."""
 
 from umbel.clientapp import ClientApp
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict

@@ -1,4 +1,4 @@
-"""1797 digits of 8 x 8 pixels, dealt out as clients/typescript/examples/digits.ts does it."""
+"""1797 handwritten digits; clients/typescript/examples/digits.ts deals them out in the same way."""
 
 from functools import cache
 
