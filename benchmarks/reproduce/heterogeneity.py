@@ -4,10 +4,10 @@
 
 Fashion-MNIST, cut among 20 clients by a Dirichlet distribution. The learning rate of each
 algorithm is tuned on one grid for all, and the parameter that it has of its own on two values: by
-the accuracy on images that serve nothing else, with a seed that serves nothing else. Then each
-runs with several seeds, which change the split, the first model, the cohorts and the order of the
-images. At the end stands which of the orderings that papers report hold. `--quick` takes seconds
-and tunes nothing: it shows that all of it learns, and no ordering.
+the accuracy on images that serve nothing else (Ditto: on what clients hold out), with a seed that
+serves nothing else. Then each runs with several seeds, which change the split, the first model, the
+cohorts and the order of the images. At the end stands which of the orderings that papers report
+hold. `--quick` takes seconds and tunes nothing: it shows that all of it learns, and no ordering.
 """
 
 import argparse
