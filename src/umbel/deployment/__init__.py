@@ -18,6 +18,7 @@ from umbel.deployment.channel import Credentials
 from umbel.deployment.connections import Connection, Connections
 from umbel.deployment.identity import Identity, joining_key
 from umbel.deployment.joining import join
+from umbel.deployment.judging import Verdict, judge_client
 from umbel.deployment.node import NodeEvent, NodeSettings, serve_node
 from umbel.deployment.server.settings import ServerSettings
 from umbel.deployment.serving import serve
@@ -38,6 +39,7 @@ __all__ = [
     "Principal",
     "ServerSettings",
     "UserClient",
+    "Verdict",
     "build_bundle",
     "bundle_hash",
     "create_token",
@@ -46,6 +48,7 @@ __all__ = [
     "granted_role",
     "join",
     "joining_key",
+    "judge_client",
     "new_signing_key",
     "principal_of",
     "public_key",
