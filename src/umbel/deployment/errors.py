@@ -5,11 +5,12 @@ The detail of a status is ``"U307|message|hint"``, so that an error arrives as w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
 from umbel.base import (
     NotAuthenticated,
@@ -25,6 +26,8 @@ from umbel.base import (
     UsageError,
     VersionMismatch,
 )
+
+T = TypeVar("T")
 
 _STATUS: dict[type[UmbelError], grpc.StatusCode] = {
     NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
@@ -74,6 +77,23 @@ async def abort_with(context: grpc.aio.ServicerContext[Any, Any], error: UmbelEr
     """End a call at the server with this error."""
     status, detail = status_of(error)
     await context.abort(status, detail)
+
+
+async def readable(incoming: AsyncIterator[T]) -> AsyncIterator[T]:
+    """Yield what comes in a stream.
+
+    Raises
+    ------
+    ProtocolError
+        What came is not a message of the wire.
+    """
+    try:
+        async for item in incoming:
+            yield item
+    except DecodeError as error:
+        raise ProtocolError(
+            "these bytes are no message of the wire", hint="see docs/wire.md"
+        ) from error
 
 
 def mapped(error: grpc.RpcError) -> UmbelError:

@@ -22,7 +22,7 @@ from umbel.coordinator import (
     ReplyReceived,
     TaskAccepted,
 )
-from umbel.deployment.errors import abort_with
+from umbel.deployment.errors import abort_with, readable
 from umbel.deployment.server.callers import Callers
 from umbel.deployment.server.plane import Plane
 from umbel.deployment.software import software
@@ -50,15 +50,16 @@ class NodesService(NodesServicer):
         self, request_iterator: AsyncIterator[wire.FromNode], context: _Context
     ) -> AsyncIterator[wire.ToNode]:
         plane = self._plane
+        incoming = readable(request_iterator)
         try:
-            hello = await _first(request_iterator)
+            hello = await _first(incoming)
             protocol = _protocol(hello)
             node_id = self._identify(hello, context)
         except UmbelError as error:
             await abort_with(context, error)
         session, queue = plane.open_session()
         yield _welcome(hello, protocol, node_id, plane.clock.now())
-        reader = asyncio.create_task(self._read(request_iterator, node_id, session, queue))
+        reader = asyncio.create_task(self._read(incoming, node_id, session, queue))
         try:
             plane.submit(
                 NodeConnected(

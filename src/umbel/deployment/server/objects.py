@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import grpc.aio
 
 from umbel.base import NotAllowed, NotFound, ProtocolError, UmbelError
-from umbel.deployment.errors import abort_with
+from umbel.deployment.errors import abort_with, readable
 from umbel.deployment.server.callers import Caller, Callers
 from umbel.deployment.transfer import CHUNK_BYTES, packer, unpacked
 from umbel.deployment.wire import umbel_pb2 as wire
@@ -54,7 +54,7 @@ class ObjectsService(ObjectsServicer):
                     "nothing waits for an object of this node",
                     hint="push the reply to a task, as long as its answer is wanted",
                 )
-            return wire.PushReply(stored_bytes=await self._take(request_iterator))
+            return wire.PushReply(stored_bytes=await self._take(readable(request_iterator)))
         except UmbelError as error:
             await abort_with(context, error)
 
