@@ -50,8 +50,9 @@ class Largest(FedAvg):
         return best.content["arrays"], MetricRecord({"seen": len(seen)})
 
 
-def learn(strategy, grid, rounds):
-    return strategy.start(grid, ArrayRecord({"w": np.zeros(4)}), num_rounds=rounds)
+def learn(strategy, grid, config):
+    first = ArrayRecord({"w": np.zeros(config["size"])})
+    return strategy.start(grid, first, num_rounds=config["num-rounds"])
 
 
 def loop(grid, rounds):
@@ -76,10 +77,12 @@ def loop(grid, rounds):
 
 @server.main()
 def main(grid, context):
-    scenario, rounds = context.run_config["scenario"], context.run_config["num-rounds"]
+    scenario = context.run_config["scenario"]
     if scenario == "loop":
-        return loop(grid, rounds)
+        return loop(grid, context.run_config["num-rounds"])
     if scenario == "server fails":
         raise RuntimeError(f"no such file: {Path('missing.csv')}")
     kind = Largest if scenario == "overridden" else FedAvg
-    return learn(kind(fraction_evaluate=0, min_available_nodes=2), grid, rounds)
+    nodes = context.run_config["nodes"]
+    strategy = kind(fraction_evaluate=0, min_train_nodes=nodes, min_available_nodes=nodes)
+    return learn(strategy, grid, context.run_config)
