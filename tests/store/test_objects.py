@@ -274,7 +274,7 @@ def in_a_process(code, folder):
 def test_a_full_disk_is_named_and_the_upload_goes_on_later(tmp_path):
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
     error, before, after = in_a_process(FULL_DISK, tmp_path)
-    assert error.startswith(f"[U305] cannot write {tmp_path}/incoming/")
+    assert error.startswith(f"[U308] cannot write {tmp_path}/incoming/")
     assert "File too large" in error
     assert before == "3000 3000"
     assert after == "10240"

@@ -9,6 +9,8 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
+_AGAIN_S = 1.0
+
 
 class LoopThread:
     """Runs coroutines for code without asyncio, which may itself run inside a loop.
@@ -50,3 +52,8 @@ class LoopThread:
 
     async def _wait(self) -> None:
         await self._ended.wait()
+        # Again and again: a gRPC call that fails just then swallows a cancellation.
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others, timeout=_AGAIN_S)
