@@ -1,91 +1,27 @@
 """What a server of a deployment refuses, each with an error of its own; and it lives on."""
 
-import queue
 import socket
 import ssl
 import struct
 from pathlib import Path
 
-import grpc
-import numpy as np
 import pytest
 import zstandard
 from local_deployment import LocalDeployment, until
+from wire_peers import HELLO, Peer, Session, refused
 
-from umbel.base import AppProject, Seeds, UmbelError, content_hash
-from umbel.deployment import Authority, Credentials, Identity, JoinToken, build_bundle, join
+from umbel.base import AppProject, Seeds, content_hash
+from umbel.deployment import Authority, Identity, build_bundle, join
 from umbel.deployment.certificates import Principal, make_request, new_key
 from umbel.deployment.channel import open_blocking_channel
-from umbel.deployment.errors import mapped
-from umbel.deployment.user import enrol
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.deployment.wire.umbel_pb2_grpc import NodesStub, ObjectsStub, RunsStub
-from umbel.records import ArrayRecord, MetricRecord, RecordDict, decode, encode
+from umbel.deployment.wire.umbel_pb2_grpc import RunsStub
+from umbel.records import decode
 from umbel.serverapp import read_log
 
 pytestmark = pytest.mark.slow
 
 SCENARIOS = Path(__file__).parent / "apps" / "scenarios"
-HELLO = {"protocol_min": 1, "protocol_max": 1, "capacity": 1, "codecs": ["safetensors"]}
-
-
-class Peer:
-    """Someone with a certificate, who says what it likes."""
-
-    def __init__(self, here, identity: Identity) -> None:
-        keys = Credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
-        self._channel = open_blocking_channel(here.address, keys)
-        self.objects = ObjectsStub(self._channel)
-        self.runs = RunsStub(self._channel)
-        self.node = NodesStub(self._channel)
-
-    def connect(self, **hello):
-        return Session(self.node, wire.FromNode(hello=wire.Hello(**(HELLO | hello))))
-
-    def push(self, data: bytes, name: str | None = None, **fields):
-        item = wire.Object(hash=name or content_hash([data]), size_bytes=len(data))
-        chunk = wire.Chunk(data=data, **fields)
-        self.objects.Push(iter([wire.PushChunk(object=item, chunk=chunk)]), timeout=20)
-        return item
-
-    def pull(self, item: wire.Object) -> bytes:
-        chunks = self.objects.Pull(wire.PullRequest(object=item), timeout=20)
-        return b"".join(chunk.data for chunk in chunks)
-
-    def close(self) -> None:
-        self._channel.close()
-
-
-class Session:
-    """A node's stream, word by word."""
-
-    def __init__(self, stub, first: wire.FromNode) -> None:
-        self._words: queue.SimpleQueue = queue.SimpleQueue()
-        self._words.put(first)
-        self._call = stub.Connect(iter(self._words.get, None))
-
-    def say(self, **what) -> None:
-        self._words.put(wire.FromNode(**what))
-
-    def hear(self, kind: str):
-        """Return the next word of this kind."""
-        for message in self._call:
-            if message.WhichOneof("kind") == kind:
-                return getattr(message, kind)
-        raise EOFError(f"the stream ended without {kind}")
-
-    def answer(self, task: wire.Task, add: float = 1.0) -> None:
-        self.say(reply=wire.Reply(message_id=task.message_id, content=good_reply(add)))
-
-    def close(self) -> None:
-        self._words.put(None)
-        self._call.cancel()
-
-
-def good_reply(add: float) -> bytes:
-    metrics = MetricRecord({"num-examples": 1, "node": add, "calls": 1})
-    arrays = ArrayRecord({"w": np.full(4, add)})
-    return b"".join(encode(RecordDict({"arrays": arrays, "metrics": metrics})))
 
 
 @pytest.fixture(scope="module")
@@ -144,16 +80,6 @@ def it_lives_on(here, admin):
     assert "Traceback" not in told, told
 
 
-def refused(code, call, *arguments, **options):
-    """Assert that a call is refused with this code; return the text."""
-    with pytest.raises((grpc.RpcError, UmbelError)) as caught:
-        call(*arguments, **options)
-    error = caught.value
-    error = error if isinstance(error, UmbelError) else mapped(error)
-    assert error.code == code, error
-    return str(error)
-
-
 class TestTheHandshake:
     def test_random_bytes(self, here):
         chance = Seeds(3).child("bytes").python()
@@ -164,8 +90,8 @@ class TestTheHandshake:
                     plain.shutdown(socket.SHUT_WR)
                     while plain.recv(65_536):
                         pass
-                except ConnectionError:
-                    pass
+                except OSError:
+                    pass  # the server hung up, at whatever byte
 
     def test_random_bytes_under_tls(self, here, tmp_path):
         context = ssl.create_default_context(cafile=str(here.data / "authority" / "ca.pem"))
@@ -256,42 +182,6 @@ class TestCertificates:
         refused("U406", node.connect().hear, "welcome")
         refused("U406", node.push, b"more")
         refused("U406", node.pull, wire.Object(hash="0" * 64))
-
-
-class TestTokens:
-    def bearer(self, token: JoinToken) -> Credentials:
-        return Credentials(token.ca_pem, token.key_pem, token.cert_pem)
-
-    def test_an_expired_one(self, here):
-        token = here.token("node", ttl_s=0.001)
-
-        def refusal() -> str:
-            try:
-                enrol(here.address, self.bearer(token), make_request(new_key()), "late")
-            except UmbelError as error:
-                return error.code
-            return ""
-
-        until(lambda: refusal() == "U404", 5)  # it is good to the end of its second
-
-    def test_a_used_one_with_another_key(self, here, tmp_path):
-        token = here.token("node")
-        request = make_request(new_key())
-        first = enrol(here.address, self.bearer(token), request, "a")
-        again = enrol(here.address, self.bearer(token), request, "a")  # its answer was lost
-        assert first[1] == again[1]
-        other = make_request(new_key())
-        refused("U405", enrol, here.address, self.bearer(token), other, "b")
-
-    def test_one_that_opens_nothing_else(self, here):
-        token = here.token("node")
-        bearer = Peer(here, Identity(token.key_pem, token.cert_pem, token.ca_pem))
-        refused("U402", bearer.runs.List, wire.ListRunsRequest())
-        refused("U402", bearer.connect().hear, "welcome")
-        refused("U402", bearer.push, b"data")
-        refused("U402", bearer.pull, wire.Object(hash="0" * 64))
-        refused("U402", bearer.objects.Stat, wire.StatRequest())
-        bearer.close()
 
 
 class TestRoles:

@@ -21,7 +21,7 @@ def run_conformance(
     as_json: bool,
 ) -> bool:
     """Play the cases, print what came of them, and return whether all passed."""
-    from umbel.deployment import Verdict, play_cases
+    from umbel.deployment import Verdict, judge_client
 
     told = console(stderr=True)
     told.print(f"waiting for a client on {listen}, without TLS")
@@ -29,7 +29,16 @@ def run_conformance(
     def on_verdict(verdict: Verdict) -> None:
         told.print(Text(f"{'passed' if verdict.passed else 'FAILED'}  {verdict.name}"))
 
-    verdicts = asyncio.run(play_cases(listen, cases, client_app, patience_s, wait_s, on_verdict))
+    verdicts = asyncio.run(
+        judge_client(
+            listen,
+            cases,
+            client_app=client_app,
+            patience_s=patience_s,
+            wait_s=wait_s,
+            on_verdict=on_verdict,
+        )
+    )
     passed = sum(verdict.passed for verdict in verdicts)
     if as_json:
         rows = [

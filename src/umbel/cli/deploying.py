@@ -202,7 +202,14 @@ def connect(
         if name is None:
             print_connections(as_json)
         else:
-            add_connection(name, token=join, address=address, insecure=insecure, replace=replace)
+            add_connection(
+                name,
+                token=join,
+                address=address,
+                insecure=insecure,
+                replace=replace,
+                as_json=as_json,
+            )
 
 
 @app.command()

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def add_connection(
-    name: str, *, token: str | None, address: str | None, insecure: bool, replace: bool
+    name: str,
+    *,
+    token: str | None,
+    address: str | None,
+    insecure: bool,
+    replace: bool,
+    as_json: bool,
 ) -> None:
     """Remember a server, joining it first if a token is given."""
     from umbel.deployment import Connection, Connections, JoinToken, join
@@ -38,6 +44,9 @@ def add_connection(
             hint="--join TOKEN, or for a server without TLS: --address HOST:PORT --insecure",
         )
     connections.add(connection, replace=replace)
+    if as_json:
+        print_json({"success": True, "name": name, "address": connection.address})
+        return
     console().print(
         f"[green]{name}[/] is {connection.address}. Run an app: umbel run APP --on {name}"
     )

@@ -17,10 +17,10 @@ from umbel.deployment.bundle import (
 )
 from umbel.deployment.certificates import Principal, fingerprint, principal_of
 from umbel.deployment.channel import Credentials
-from umbel.deployment.conformance import Verdict, play_cases
 from umbel.deployment.connections import Connection, Connections
 from umbel.deployment.identity import Identity, joining_key
 from umbel.deployment.joining import join
+from umbel.deployment.judging import Verdict, judge_client
 from umbel.deployment.node import NodeEvent, NodeSettings, serve_node, start_client
 from umbel.deployment.server.blocking import start_server
 from umbel.deployment.server.settings import ServerSettings
@@ -52,8 +52,8 @@ __all__ = [
     "granted_role",
     "join",
     "joining_key",
+    "judge_client",
     "new_signing_key",
-    "play_cases",
     "principal_of",
     "public_key",
     "read_manifest",

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from umbel.base import NotFound, ReplyTimeout, content_hash
+from umbel.deployment import judge_client
 from umbel.deployment.channel import open_channel
-from umbel.deployment.conformance import CASES, play_cases
+from umbel.deployment.conformance import CASES
 from umbel.deployment.node import NodeSettings, run_node
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import NodesStub, ObjectsStub
@@ -141,7 +142,9 @@ def judge(address, names, client, patience_s=20.0):
     async def main():
         living = asyncio.create_task(client())
         try:
-            return await play_cases(address, names, "echo_app:app", patience_s, 20.0, print)
+            return await judge_client(
+                address, names, patience_s=patience_s, wait_s=20.0, on_verdict=print
+            )
         finally:
             living.cancel()
             await asyncio.wait({living})
@@ -208,9 +211,9 @@ def test_the_command_fails_when_a_case_does(address):
 
 def test_a_case_that_does_not_exist_is_refused_before_anything_listens(address):
     with pytest.raises(NotFound, match="no case 'nothing'"):
-        asyncio.run(play_cases(address, ["nothing"], "app", 1.0, 1.0))
+        asyncio.run(judge_client(address, ["nothing"]))
 
 
 def test_that_no_client_connects_is_said(address):
     with pytest.raises(ReplyTimeout, match=r"no node connected within 0\.01 s"):
-        asyncio.run(play_cases(address, [], "app", 1.0, 0.01))
+        asyncio.run(judge_client(address, wait_s=0.01))

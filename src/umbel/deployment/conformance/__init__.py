@@ -2,7 +2,7 @@
 
 from umbel.deployment.conformance.kit import CASES, play_cases
 from umbel.deployment.conformance.objects import ObjectTable
-from umbel.deployment.conformance.player import Case, Verdict
+from umbel.deployment.conformance.player import Case
 from umbel.deployment.conformance.server import ScriptedServer, Session
 
 __all__ = [
@@ -11,6 +11,5 @@ __all__ = [
     "ObjectTable",
     "ScriptedServer",
     "Session",
-    "Verdict",
     "play_cases",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from umbel.base import SYSTEM_CLOCK, NotFound, ProtocolError, UmbelError, content_hash, new_id
 from umbel.deployment.conformance.server import ScriptedServer, Session
+from umbel.deployment.judging import Verdict
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.records import ArrayRecord, ConfigRecord, MetricRecord, RecordDict, decode, encode
 
@@ -243,19 +244,6 @@ class Case(NamedTuple):
     play: Callable[[Player], Awaitable[None]]
 
 
-class Verdict(NamedTuple):
-    """What came of a case; ``wrong`` is empty when it passed."""
-
-    name: str
-    title: str
-    wrong: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether the client did what was asked."""
-        return not self.wrong
-
-
 async def judged(player: Player, case: Case) -> Verdict:
     """Play a case and say what came of it."""
     player.forget_case()
@@ -267,7 +255,7 @@ async def judged(player: Player, case: Case) -> Verdict:
     return Verdict(case.name, case.title, "")
 
 
-def chosen(cases: tuple[Case, ...], names: list[str]) -> tuple[Case, ...]:
+def chosen(cases: tuple[Case, ...], names: Sequence[str]) -> tuple[Case, ...]:
     """Return the cases of these names; all of them if there are no names.
 
     Raises
