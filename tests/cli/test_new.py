@@ -43,7 +43,7 @@ def test_a_new_app_has_data_for_as_many_clients_as_the_readme_has(
     tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readme = (request.config.rootpath / "README.md").read_text()
-    new, run = re.findall(r"^umbel ((?:new|run) my-app .*)$", readme, re.MULTILINE)
+    new, run = re.findall(r"^umbel (new my-app .*|run my-app --nodes .*)$", readme, re.MULTILINE)
     monkeypatch.chdir(tmp_path)
     for command in (new, f"{run} -c num-rounds=1 --json"):
         result = CliRunner().invoke(app, command.split())
