@@ -11,8 +11,6 @@ import argparse
 import json
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import ExitStack
@@ -20,6 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import psutil
+from local_deployment import LocalDeployment
 from rich.console import Console
 from rich.table import Table
 
@@ -35,135 +34,60 @@ CASES = {
 }
 """Nodes and kilobytes of the model, and rounds."""
 
-UMBEL = [sys.executable, "-c", "from umbel.cli import main; main()"]
-KINDS = {"server": "cli import main; main() server", "server app": "server.child"}
-WAIT_S = 120.0
+
+def federate(stack: ExitStack, nodes: int, *, tls: bool) -> LocalDeployment:
+    """Return a server with so many nodes, in a folder that goes away with them."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    here = stack.enter_context(LocalDeployment(folder, insecure=not tls))
+    here.start_server()
+    for number in range(nodes):
+        here.start_node(number, "--trust-any")
+    here.connect().close()
+    return here
 
 
-class Federation:
-    """A server and nodes, as processes, in a folder that goes away with them."""
-
-    def __init__(self, stack: ExitStack, nodes: int, *, tls: bool) -> None:
-        self._stack = stack
-        self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        self._tls = tls
-        self.environment = {"XDG_CONFIG_HOME": str(self._folder / "config")}
-        data = self._folder / "server"
-        if tls:
-            self.umbel("server", "init", "--data", str(data))
-        security = [] if tls else ["--insecure"]
-        server = self._start("server", "--data", str(data), "--port", "0", *security)
-        self.server = psutil.Process(server.pid)
-        self.address = f"localhost:{self._port()}"
-        self.nodes = [psutil.Process(self._node(number).pid) for number in range(nodes)]
-        arguments = self._join("admin", "me") if tls else ["--address", self.address, "--insecure"]
-        self.umbel("connect", "local", *arguments)
-        self._wait_for(nodes)
-
-    def run(self, kilobytes: int, rounds: int) -> tuple[list[dict], float, dict[str, float]]:
-        """Run the app; return its log, the seconds to its first round, and peaks of memory."""
-        settings = {"kilobytes": kilobytes, "rounds": rounds, "nodes": len(self.nodes)}
-        options = [f"--config={key}={value}" for key, value in settings.items()]
-        begin = time.time()
-        started = json.loads(self.umbel("run", str(APP), "--on", "local", "--json", *options))
-        name = started["run-id"]
-        peaks: dict[str, float] = {}
-        log = [*UMBEL, "log", name, "--on", "local", "--follow", "--json"]
-        follower = subprocess.Popen(log, env=self._env(), stdout=subprocess.PIPE, text=True)
-        while follower.poll() is None:
-            self._sample(peaks)
-            time.sleep(0.02)
-            if kilobytes < 1000:
-                break
-        entries = [json.loads(line) for line in follower.communicate()[0].splitlines()]
-        self._sample(peaks)
-        first = next(entry["at"] for entry in entries if entry["event"] == "round_started")
-        return entries, first - begin, peaks
-
-    def umbel(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [*UMBEL, *arguments], env=self._env(), capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise SystemExit(f"umbel {' '.join(arguments)}: {done.stdout}{done.stderr}")
-        return done.stdout
-
-    def idle(self) -> tuple[float, float]:
-        """Return the memory (MB) of a node with all its processes, and its CPU (%) over 3 s."""
-        node = self.nodes[0]
-        family = [node, *node.children(recursive=True)]
-        before = sum(sum(process.cpu_times()[:2]) for process in family)
-        time.sleep(3)
-        after = sum(sum(process.cpu_times()[:2]) for process in family)
-        return sum(p.memory_info().rss for p in family) / 1e6, (after - before) / 3 * 100
-
-    def _sample(self, peaks: dict[str, float]) -> None:
-        apps = [p for p in self.server.children() if "server.child" in " ".join(_command(p))]
-        workers = [child for node in self.nodes[:1] for child in node.children(recursive=True)]
-        groups = {
-            "server": [self.server],
-            "server app": apps,
-            "node": self.nodes[:1],
-            "worker": workers,
-        }
-        for kind, processes in groups.items():
-            for process in processes:
-                for name, megabytes in _memory(process.pid).items():
-                    key = f"{kind} {name}"
-                    peaks[key] = max(peaks.get(key, 0.0), megabytes)
-
-    def _node(self, number: int) -> subprocess.Popen:
-        data = ["--data", str(self._folder / f"node-{number}"), "--trust-any"]
-        where = ["--join", self._token("node", "")] if self._tls else [self.address, "--insecure"]
-        return self._start("node", *where, *data)
-
-    def _join(self, role: str, name: str) -> list[str]:
-        return ["--join", self._token(role, name)]
-
-    def _token(self, role: str, name: str) -> str:
-        where = ["--data", str(self._folder / "server"), "--address", self.address]
-        return self.umbel("token", "create", *where, "--role", role, "--name", name).strip()
-
-    def _start(self, *arguments: str) -> subprocess.Popen:
-        log = self._folder / f"{len(list(self._folder.glob('*.log')))}.log"
-        file = self._stack.enter_context(log.open("w"))
-        process = subprocess.Popen([*UMBEL, *arguments], env=self._env(), stdout=file, stderr=file)
-        self._stack.callback(process.wait, 30)
-        self._stack.callback(process.terminate)
-        return process
-
-    def _port(self) -> int:
-        log = self._folder / "0.log"
-        return int(_until(lambda: re.search(r"127\.0\.0\.1:(\d+)", log.read_text()))[1])
-
-    def _wait_for(self, nodes: int) -> None:
-        def connected() -> bool:
-            known = json.loads(self.umbel("nodes", "ls", "--on", "local", "--json"))["nodes"]
-            return sum(node["status"] == "connected" for node in known) == nodes
-
-        _until(connected)
-
-    def _env(self) -> dict[str, str]:
-        import os
-
-        source = str(HERE.parent / "src")
-        return {**os.environ, **self.environment, "PYTHONPATH": source, "COLUMNS": "200"}
+def run(here: LocalDeployment, kilobytes: int, rounds: int) -> tuple[list[dict], float, dict]:
+    """Run the app; return its log, the seconds to its first round, and peaks of memory."""
+    settings = {"kilobytes": kilobytes, "rounds": rounds, "nodes": len(here.nodes)}
+    options = [f"--config={key}={value}" for key, value in settings.items()]
+    begin = time.time()
+    name = here.umbel("run", APP, "--on", "local", "--json", *options)["run-id"]
+    peaks: dict[str, float] = {}
+    follower = here.program("log", name, "--on", "local", "--follow", "--json")
+    while follower.process.poll() is None:
+        if kilobytes >= 1000:  # watching costs time, and a small model no memory
+            _sample(here, peaks)
+        time.sleep(0.02)
+    _sample(here, peaks)
+    entries = [json.loads(line) for line in follower.all_lines()]
+    first = next(entry["at"] for entry in entries if entry["event"] == "round_started")
+    return entries, first - begin, peaks
 
 
-def _until(condition):
-    deadline = time.monotonic() + WAIT_S
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise SystemExit("the federation did not come up")
-        time.sleep(0.05)
-    return value
+def idle(here: LocalDeployment) -> tuple[float, float]:
+    """Return the memory (MB) of a node with all its processes, and its CPU (%) over 3 s."""
+    node = here.nodes[0]
+    family = [psutil.Process(node.process.pid), *node.descendants()]
+    before = sum(sum(process.cpu_times()[:2]) for process in family)
+    time.sleep(3)
+    after = sum(sum(process.cpu_times()[:2]) for process in family)
+    return sum(p.memory_info().rss for p in family) / 1e6, (after - before) / 3 * 100
 
 
-def _command(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
+def _sample(here: LocalDeployment, peaks: dict[str, float]) -> None:
+    server, node = here.server, here.nodes[0]
+    app = server.child("umbel.deployment.server.child")
+    groups = {
+        "server": [server.process.pid],
+        "server app": [app.pid] if app else [],
+        "node": [node.process.pid],
+        "worker": [child.pid for child in node.descendants()],
+    }
+    for kind, processes in groups.items():
+        for process in processes:
+            for name, megabytes in _memory(process).items():
+                key = f"{kind} {name}"
+                peaks[key] = max(peaks.get(key, 0.0), megabytes)
 
 
 def _memory(pid: int) -> dict[str, float]:
@@ -180,15 +104,15 @@ def _memory(pid: int) -> dict[str, float]:
 def measure(nodes: int, kilobytes: int, rounds: int, *, tls: bool) -> dict[str, float]:
     """Return the figures of one row."""
     with ExitStack() as stack:
-        federation = Federation(stack, nodes, tls=tls)
-        entries, first_s, peaks = federation.run(kilobytes, rounds)
+        here = federate(stack, nodes, tls=tls)
+        entries, first_s, peaks = run(here, kilobytes, rounds)
         ended = entries[-1]
         if ended["event"] != "run_finished":
             raise SystemExit(f"the run failed: {ended['data']}")
         # From start to start, so that publishing and the checkpoint are in it.
         times = [e["at"] for e in entries if e["event"] in ("round_started", "run_finished")]
         seconds = [end - begin for begin, end in pairwise(times)]
-        idle_mb, idle_cpu = federation.idle()
+        idle_mb, idle_cpu = idle(here)
         return {
             "first": first_s,
             "round 1": seconds[0],

@@ -81,6 +81,12 @@ class Program:
                 ):
                     raise AssertionError(f"no {pattern!r} in {deadline_s} s:\n{self.text()}")
 
+    def all_lines(self) -> list[str]:
+        """Return all that it printed, once it has ended."""
+        self.process.wait()
+        self._reader.join()
+        return self.lines
+
     def text(self) -> str:
         return "\n".join(self.lines[-60:])
 

@@ -1,7 +1,12 @@
 """Errors, time, chance, names and bounds: what every other floor may use."""
 
 from umbel.base.clock import SYSTEM_CLOCK, Clock, SystemClock, VirtualClock
-from umbel.base.environment import config_folder, environment, set_environment
+from umbel.base.environment import (
+    config_folder,
+    environment,
+    environment_of_children,
+    set_environment,
+)
 from umbel.base.errors import (
     AggregationError,
     AppLoadError,
@@ -36,6 +41,7 @@ from umbel.base.errors import (
     UsageError,
     VersionMismatch,
 )
+from umbel.base.files import mapped, write_hashed
 from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
 from umbel.base.lifespan import Lifespan, check_lifespan, entered
 from umbel.base.limits import (
@@ -108,12 +114,14 @@ __all__ = [
     "die_with_parent",
     "entered",
     "environment",
+    "environment_of_children",
     "exit_text",
     "for_each",
     "global_sample",
     "limit_parallel",
     "limited_threads",
     "load_object",
+    "mapped",
     "new_id",
     "new_run_id",
     "preserved_globals",
@@ -122,4 +130,5 @@ __all__ = [
     "set_random_state",
     "set_threads",
     "set_up",
+    "write_hashed",
 ]

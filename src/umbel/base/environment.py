@@ -12,6 +12,13 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def environment_of_children() -> dict[str, str]:
+    """Return a copy with which a Python process that is started imports the same Umbel."""
+    own = environment()
+    path = os.pathsep.join([str(Path(__file__).parents[2]), own.get("PYTHONPATH", "")])
+    return {**own, "PYTHONPATH": path.rstrip(os.pathsep)}
+
+
 def set_environment(values: Mapping[str, str]) -> None:
     """Set environment variables of this process and of those it starts from now on."""
     os.environ.update(values)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import mmap
 import sys
 from base64 import b64decode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from umbel.base import Seeds
+from umbel.base import Seeds, mapped, write_hashed
 from umbel.clientapp.app import ClientApp
 from umbel.clientapp.serving import ErrorFields, error_fields, serve
 from umbel.records import Context, ErrorCode, RecordDict, decode, encode
@@ -57,7 +55,7 @@ def answer_task(
             run_id=run["run_id"],
             node_id=run["node_id"],
             node_config=dict(run["node_config"]),
-            state=decode(_mapped(state)) if known else RecordDict(),
+            state=decode(mapped(state)) if known else RecordDict(),
             run_config=dict(run["run_config"]),
         )
     except Exception as error:
@@ -78,30 +76,16 @@ def answer_task(
 def _content(task: dict[str, Any]) -> RecordDict:
     content = RecordDict()
     if task["body"] is not None:
-        content = decode(_mapped(Path(task["body"])))
+        content = decode(mapped(Path(task["body"])))
     if task["records"]:
         for name, record in decode(b64decode(task["records"])).items():
             content[name] = record
     return content
 
 
-def _mapped(path: Path) -> memoryview:
-    """Return the bytes of a file without reading them; they stay when its name goes."""
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-
-
 def _write(path: Path, buffers: Iterable[bytes | memoryview]) -> tuple[int, str]:
-    digest, size = hashlib.sha256(), 0
     with path.open("wb", buffering=0) as file:
-        for buffer in buffers:
-            view = memoryview(buffer).cast("B")
-            digest.update(view)
-            while view:
-                written = file.write(view)
-                size += written
-                view = view[written:]
-    return size, digest.hexdigest()
+        return write_hashed(file, buffers)
 
 
 def told(fields: ErrorFields) -> dict[str, Any]:

@@ -5,7 +5,8 @@ The detail of a status is ``"U307|message|hint"``, so that an error arrives as w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import wraps
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -28,6 +29,10 @@ from umbel.base import (
 )
 
 T = TypeVar("T")
+ServiceT = TypeVar("ServiceT")
+RequestT = TypeVar("RequestT")
+ReplyT = TypeVar("ReplyT")
+Context = grpc.aio.ServicerContext[Any, Any]
 
 _STATUS: dict[type[UmbelError], grpc.StatusCode] = {
     NotAuthenticated: grpc.StatusCode.UNAUTHENTICATED,
@@ -73,10 +78,25 @@ def status_of(error: UmbelError) -> tuple[grpc.StatusCode, str]:
     return status, "|".join((error.code, *parts))
 
 
-async def abort_with(context: grpc.aio.ServicerContext[Any, Any], error: UmbelError) -> NoReturn:
+async def abort_with(context: Context, error: UmbelError) -> NoReturn:
     """End a call at the server with this error."""
     status, detail = status_of(error)
     await context.abort(status, detail)
+
+
+def refusing(
+    method: Callable[[ServiceT, RequestT, Context], Coroutine[Any, Any, ReplyT]],
+) -> Callable[[ServiceT, RequestT, Context], Coroutine[Any, Any, ReplyT]]:
+    """Let a method of a service, one that returns its reply, end its call with what it raises."""
+
+    @wraps(method)
+    async def answer(service: ServiceT, request: RequestT, context: Context) -> ReplyT:
+        try:
+            return await method(service, request, context)
+        except UmbelError as error:
+            await abort_with(context, error)
+
+    return answer
 
 
 async def readable(incoming: AsyncIterator[T]) -> AsyncIterator[T]:

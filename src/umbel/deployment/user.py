@@ -18,10 +18,10 @@ from umbel.deployment.channel import Credentials, open_blocking_channel
 from umbel.deployment.connections import Connection
 from umbel.deployment.errors import mapped
 from umbel.deployment.identity import Identity
+from umbel.deployment.transfer import CHUNK_BYTES
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import ObjectsStub, RunsStub
 
-_CHUNK_BYTES = 1024 * 1024
 _ANSWER_S = 30.0
 _FLWR_SETUP = "umbel.flwr:install"
 
@@ -161,8 +161,8 @@ class UserClient:
 
     def _push(self, what: wire.Object, data: bytes) -> None:
         def chunks() -> Iterator[wire.PushChunk]:
-            for offset in range(0, len(data), _CHUNK_BYTES):
-                chunk = wire.Chunk(offset=offset, data=data[offset : offset + _CHUNK_BYTES])
+            for offset in range(0, len(data), CHUNK_BYTES):
+                chunk = wire.Chunk(offset=offset, data=data[offset : offset + CHUNK_BYTES])
                 yield wire.PushChunk(object=what if offset == 0 else None, chunk=chunk)
 
         self._objects.Push(chunks(), timeout=_ANSWER_S)

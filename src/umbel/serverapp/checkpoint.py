@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import mmap
 import os
 import sys
 from collections.abc import Iterable
@@ -15,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.base import ConfigError, ProtocolError, content_hash
+from umbel.base import ConfigError, ProtocolError, content_hash, mapped, write_hashed
 from umbel.records import ArrayRecord, ConfigRecord, MetricRecord, RecordDict, decode, encode
 from umbel.serverapp.result import Failure, Result, RoundTiming
 from umbel.serverapp.runlog import naming
@@ -154,12 +152,9 @@ class Checkpoints:
         """
         buffers = encode(_records(checkpoint))
         path = self._folder / f"start-{checkpoint.start}.part"
-        digest, size_bytes = hashlib.sha256(), 0
         try:
             with naming(path), path.open("wb") as file:
-                for buffer in buffers:
-                    digest.update(buffer)
-                    size_bytes += file.write(buffer)
+                size_bytes, sha256 = write_hashed(file, buffers)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
@@ -169,7 +164,7 @@ class Checkpoints:
         saved = Saved(
             checkpoint.start,
             checkpoint.server_round,
-            digest.hexdigest(),
+            sha256,
             size_bytes,
             stored.sha256 if stored else "",
         )
@@ -263,7 +258,7 @@ def _read(folder: Path, saved: Saved) -> Checkpoint:
 
 def _checked(path: Path, sha256: str) -> RecordDict:
     """Return what a file holds, if its bytes are those that were written."""
-    body = _mapped(path)
+    body = _present(path)
     if content_hash([body]) != sha256:
         raise ProtocolError(
             f"a checkpoint is not what was written: its {len(body)} bytes are other ones",
@@ -280,13 +275,10 @@ def _under(prefix: str, records: RecordDict) -> RecordDict:
     return RecordDict(found)
 
 
-def _mapped(path: Path) -> memoryview:
+def _present(path: Path) -> memoryview:
     """Return the bytes of a file, which are read from the disk when they are looked at."""
     try:
-        with path.open("rb") as file:
-            if not os.fstat(file.fileno()).st_size:
-                return memoryview(b"")
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return mapped(path)
     except FileNotFoundError:
         raise ProtocolError(
             "a checkpoint that the run log names is gone",

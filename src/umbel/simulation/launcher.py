@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-from umbel.base import THREADS_ENVIRONMENT, AppLoadError, environment, exit_text
+from umbel.base import THREADS_ENVIRONMENT, AppLoadError, environment_of_children, exit_text
 from umbel.simulation.channel import Channel, Closed
 from umbel.simulation.resources import WorkerPlan
 from umbel.simulation.tasks import AppSpec
@@ -29,14 +28,10 @@ class Template:
     def launch(self) -> None:
         """Start the process; it loads the app while the engine goes on."""
         self.channel, theirs = Channel.pair()
-        # The engine's path comes first, so that both sides import the same Umbel.
-        own = environment()
-        first = os.pathsep.join([str(Path(__file__).parents[2]), own.get("PYTHONPATH", "")])
         values = {
-            **own,
+            **environment_of_children(),
             **dict.fromkeys(THREADS_ENVIRONMENT, "1"),
             **self._plan.environment,
-            "PYTHONPATH": first.rstrip(os.pathsep),
         }
         self.process = subprocess.Popen(
             [sys.executable, "-c", _START, str(theirs.fileno())],

@@ -7,7 +7,6 @@ over all replies. Columns are read in blocks that fit a bound on memory, however
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import tempfile
 from bisect import bisect_right
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from umbel.base import AggregationError, for_each
+from umbel.base import AggregationError, for_each, mapped
 from umbel.records import ArrayRecord, RecordDict, decode, encode
 from umbel.updates.arrays import Arrays, DType, NDArray, cast_back, common_dtype, sum_dtype
 
@@ -265,10 +264,9 @@ Place = tuple[int, DType, tuple[int, ...]]
 
 
 def _places(file: Path) -> dict[str, Place]:
-    with file.open("rb") as opened:
-        mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
-    base = np.frombuffer(mapped, np.uint8).ctypes.data
-    views = decode(memoryview(mapped)).array_records["arrays"].views()
+    body = mapped(file)
+    base = np.frombuffer(body, np.uint8).ctypes.data
+    views = decode(body).array_records["arrays"].views()
     return {key: (view.ctypes.data - base, view.dtype, view.shape) for key, view in views.items()}
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from umbel.base import NodeLost, StateError, environment, exit_text
+from umbel.base import NodeLost, StateError, environment_of_children, exit_text
 
 _LINE_MAX_BYTES = 16 * 1024 * 1024
 _GOODBYE_S = 0.5
@@ -45,15 +45,12 @@ class Worker:
             It ended while it loaded the app.
         """
         ours, theirs = socket.socketpair()
-        # Our own path comes first, so that both processes import the same Umbel.
-        own = environment()
-        path = os.pathsep.join([str(Path(__file__).parents[3]), own.get("PYTHONPATH", "")])
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "umbel.clientapp.process"),
                 *(str(theirs.fileno()), str(os.getpid())),
                 pass_fds=[theirs.fileno()],
-                env={**own, "PYTHONPATH": path.rstrip(os.pathsep)},
+                env=environment_of_children(),
                 cwd=self._app_dir,
                 stdin=DEVNULL,
                 stdout=PIPE,

@@ -6,11 +6,10 @@ from typing import Any
 
 import grpc.aio
 
-from umbel.base import UmbelError
 from umbel.coordinator import NodeJoined, TokenCreated, TokenUsed
 from umbel.deployment.authority import Authority
 from umbel.deployment.certificates import Principal, key_fingerprint
-from umbel.deployment.errors import abort_with
+from umbel.deployment.errors import refusing
 from umbel.deployment.server.callers import Callers
 from umbel.deployment.server.plane import Plane
 from umbel.deployment.tokens import Grant, grant_of
@@ -28,18 +27,16 @@ class EnrolmentService(EnrolmentServicer):
         self._callers = callers
         self._authority = authority
 
+    @refusing
     async def Enrol(  # noqa: N802  the name is the wire's
         self, request: wire.EnrolRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> wire.EnrolReply:
-        try:
-            caller = self._callers.known(context).require("join")
-            assert caller.principal is not None  # there is no enrolment without TLS
-            who = self._admit(grant_of(caller.principal), request)
-            certificate = self._authority.sign_request(
-                request.certificate_request, who, CERTIFICATE_DAYS
-            )
-        except UmbelError as error:
-            await abort_with(context, error)
+        caller = self._callers.known(context).require("join")
+        assert caller.principal is not None  # there is no enrolment without TLS
+        who = self._admit(grant_of(caller.principal), request)
+        certificate = self._authority.sign_request(
+            request.certificate_request, who, CERTIFICATE_DAYS
+        )
         return wire.EnrolReply(certificate=certificate, principal=f"{who.role}/{who.name}")
 
     def _admit(self, grant: Grant, request: wire.EnrolRequest) -> Principal:

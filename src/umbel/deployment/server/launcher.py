@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from umbel.base import environment
+from umbel.base import environment_of_children
 
 _ATTEMPTS_MAX = 5
 _PAUSE_S = 0.5
@@ -96,10 +95,6 @@ class Launcher:
     async def _run_once(self, run_id: str) -> int:
         folder = self._runs_dir / run_id
         folder.mkdir(parents=True, exist_ok=True)
-        # Both sides import the same Umbel.
-        first = os.pathsep.join(
-            [str(Path(__file__).parents[3]), environment().get("PYTHONPATH", "")]
-        )
         with (folder / "output.log").open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -110,7 +105,7 @@ class Launcher:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**environment(), "PYTHONPATH": first.rstrip(os.pathsep)},
+                env=environment_of_children(),
                 start_new_session=True,  # Ctrl-C in the terminal is for the server alone
             )
         self._processes[run_id] = process

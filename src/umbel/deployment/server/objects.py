@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import grpc.aio
 
 from umbel.base import NotAllowed, NotFound, ProtocolError, UmbelError
-from umbel.deployment.errors import abort_with, readable
+from umbel.deployment.errors import abort_with, readable, refusing
 from umbel.deployment.server.callers import Caller, Callers
 from umbel.deployment.transfer import CHUNK_BYTES, packer, unpacked
 from umbel.deployment.wire import umbel_pb2 as wire
@@ -44,19 +44,17 @@ class ObjectsService(ObjectsServicer):
         self._may_pull = may_pull
         self._may_push = may_push
 
+    @refusing
     async def Push(  # noqa: N802  the name is the wire's
         self, request_iterator: AsyncIterator[wire.PushChunk], context: _Context
     ) -> wire.PushReply:
-        try:
-            caller = self._callers.known(context).require(*_ROLES)
-            if not self._may_push(caller):
-                raise NotAllowed(
-                    "nothing waits for an object of this node",
-                    hint="push the reply to a task, as long as its answer is wanted",
-                )
-            return wire.PushReply(stored_bytes=await self._take(readable(request_iterator)))
-        except UmbelError as error:
-            await abort_with(context, error)
+        caller = self._callers.known(context).require(*_ROLES)
+        if not self._may_push(caller):
+            raise NotAllowed(
+                "nothing waits for an object of this node",
+                hint="push the reply to a task, as long as its answer is wanted",
+            )
+        return wire.PushReply(stored_bytes=await self._take(readable(request_iterator)))
 
     async def Pull(  # noqa: N802
         self, request: wire.PullRequest, context: _Context
@@ -83,18 +81,16 @@ class ObjectsService(ObjectsServicer):
                 yield wire.Chunk(offset=offset, data=packed, compression=compression)
                 offset += len(data)
 
+    @refusing
     async def Stat(  # noqa: N802
         self, request: wire.StatRequest, context: _Context
     ) -> wire.StatReply:
-        try:
-            self._callers.known(context).require(*_ROLES)
-            sizes = [self._store.size(name) for name in request.hashes]
-            stored = [
-                self._store.offset(name) if size is None else size
-                for name, size in zip(request.hashes, sizes, strict=True)
-            ]
-        except UmbelError as error:
-            await abort_with(context, error)
+        self._callers.known(context).require(*_ROLES)
+        sizes = [self._store.size(name) for name in request.hashes]
+        stored = [
+            self._store.offset(name) if size is None else size
+            for name, size in zip(request.hashes, sizes, strict=True)
+        ]
         return wire.StatReply(stored_bytes=stored, complete=[size is not None for size in sizes])
 
     async def _take(self, chunks: AsyncIterator[wire.PushChunk]) -> int:

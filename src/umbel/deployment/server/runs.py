@@ -21,7 +21,7 @@ from umbel.coordinator import (
     TokenCreated,
 )
 from umbel.deployment.bundle import BUNDLE_MAX_BYTES, read_manifest
-from umbel.deployment.errors import abort_with
+from umbel.deployment.errors import abort_with, refusing
 from umbel.deployment.server.callers import Caller, Callers
 from umbel.deployment.server.outgoing import put
 from umbel.deployment.server.plane import Plane
@@ -49,38 +49,34 @@ class RunsService(RunsServicer):
         self._runs_dir = runs_dir
         self._new_token = new_token
 
+    @refusing
     async def Submit(  # noqa: N802  the names are the wire's
         self, request: wire.SubmitRequest, context: _Context
     ) -> wire.RunState:
-        try:
-            caller = self._callers.known(context).require("user", "admin")
-            now = self._plane.clock.now()
-            run_id = request.run.run_id = request.run.run_id or new_run_id(now)
-            _check(request)
-            bundle = request.run.bundle
-            if not self._plane.objects.touch(bundle.hash):
-                raise NotFound("the app's bundle is not here", hint="push it first")
-            await asyncio.to_thread(_check_bundle, self._plane.objects.path(bundle.hash))
-            self._plane.submit(
-                RunSubmitted(
-                    at=now,
-                    run=run_id,
-                    owner=caller.name,
-                    spec=RunSpec(request).encode(),
-                    objects=(Object(bundle.hash, bundle.size_bytes),),
-                )
+        caller = self._callers.known(context).require("user", "admin")
+        now = self._plane.clock.now()
+        run_id = request.run.run_id = request.run.run_id or new_run_id(now)
+        _check(request)
+        bundle = request.run.bundle
+        if not self._plane.objects.touch(bundle.hash):
+            raise NotFound("the app's bundle is not here", hint="push it first")
+        await asyncio.to_thread(_check_bundle, self._plane.objects.path(bundle.hash))
+        self._plane.submit(
+            RunSubmitted(
+                at=now,
+                run=run_id,
+                owner=caller.name,
+                spec=RunSpec(request).encode(),
+                objects=(Object(bundle.hash, bundle.size_bytes),),
             )
-            return self._state(self._run(run_id, caller))
-        except UmbelError as error:
-            await abort_with(context, error)
+        )
+        return self._state(self._run(run_id, caller))
 
+    @refusing
     async def List(  # noqa: N802
         self, request: wire.ListRunsRequest, context: _Context
     ) -> wire.ListRunsReply:
-        try:
-            caller = self._callers.known(context).require("user", "admin")
-        except UmbelError as error:
-            await abort_with(context, error)
+        caller = self._callers.known(context).require("user", "admin")
         runs = self._plane.state.runs.values()
         seen = (run for run in runs if caller.is_admin or run.owner == caller.name)
         return wire.ListRunsReply(runs=[self._state(run) for run in seen])
@@ -97,90 +93,78 @@ class RunsService(RunsServicer):
         except UmbelError as error:
             await abort_with(context, error)
 
+    @refusing
     async def Stop(  # noqa: N802
         self, request: wire.RunRequest, context: _Context
     ) -> wire.RunState:
-        try:
-            caller = self._callers.known(context).require("user", "admin")
-            run = self._run(request.run_id, caller)
-            detail = f"stopped by {caller.name}"
-            self._plane.submit(
-                RunEnded(at=self._plane.clock.now(), run=run.id, status="stopped", detail=detail)
-            )
-            return self._state(self._run(run.id, caller))
-        except UmbelError as error:
-            await abort_with(context, error)
+        caller = self._callers.known(context).require("user", "admin")
+        run = self._run(request.run_id, caller)
+        detail = f"stopped by {caller.name}"
+        self._plane.submit(
+            RunEnded(at=self._plane.clock.now(), run=run.id, status="stopped", detail=detail)
+        )
+        return self._state(self._run(run.id, caller))
 
+    @refusing
     async def Resume(  # noqa: N802
         self, request: wire.RunRequest, context: _Context
     ) -> wire.RunState:
-        try:
-            caller = self._callers.known(context).require("user", "admin")
-            run = self._run(request.run_id, caller)
-            self._plane.submit(RunResumed(at=self._plane.clock.now(), run=run.id))
-            return self._state(self._run(run.id, caller))
-        except UmbelError as error:
-            await abort_with(context, error)
+        caller = self._callers.known(context).require("user", "admin")
+        run = self._run(request.run_id, caller)
+        self._plane.submit(RunResumed(at=self._plane.clock.now(), run=run.id))
+        return self._state(self._run(run.id, caller))
 
+    @refusing
     async def Files(  # noqa: N802
         self, request: wire.RunRequest, context: _Context
     ) -> wire.FilesReply:
-        try:
-            caller = self._callers.known(context).require("user", "admin")
-            run = self._run(request.run_id, caller)
-            files = {}
-            for name in _FILES:
-                path = self._runs_dir / run.id / name
-                if path.exists():
-                    files[name] = await asyncio.to_thread(self._lend, path, caller)
-        except UmbelError as error:
-            await abort_with(context, error)
+        caller = self._callers.known(context).require("user", "admin")
+        run = self._run(request.run_id, caller)
+        files = {}
+        for name in _FILES:
+            path = self._runs_dir / run.id / name
+            if path.exists():
+                files[name] = await asyncio.to_thread(self._lend, path, caller)
         return wire.FilesReply(files=files)
 
+    @refusing
     async def ListNodes(  # noqa: N802
         self, request: wire.ListNodesRequest, context: _Context
     ) -> wire.ListNodesReply:
-        try:
-            self._callers.known(context).require("user", "admin")
-        except UmbelError as error:
-            await abort_with(context, error)
+        self._callers.known(context).require("user", "admin")
         return wire.ListNodesReply(nodes=[self._node(node) for node in self._plane.state.nodes])
 
+    @refusing
     async def RevokeNode(  # noqa: N802
         self, request: wire.RevokeNodeRequest, context: _Context
     ) -> wire.NodeState:
-        try:
-            self._callers.known(context).require("admin")
-            if request.node_id not in self._plane.state.nodes:
-                raise NotFound(f"there is no node {request.node_id}", hint="see umbel nodes ls")
-            now = self._plane.clock.now()
-            self._plane.submit(NodeRevoked(at=now, node=request.node_id))
-        except UmbelError as error:
-            await abort_with(context, error)
+        self._callers.known(context).require("admin")
+        if request.node_id not in self._plane.state.nodes:
+            raise NotFound(f"there is no node {request.node_id}", hint="see umbel nodes ls")
+        now = self._plane.clock.now()
+        self._plane.submit(NodeRevoked(at=now, node=request.node_id))
         return self._node(request.node_id)
 
+    @refusing
     async def CreateToken(  # noqa: N802
         self, request: wire.CreateTokenRequest, context: _Context
     ) -> wire.CreateTokenReply:
-        try:
-            self._callers.known(context).require("admin")
-            if self._new_token is None:
-                raise ConfigError(
-                    "this server has no authority, so nobody needs a token",
-                    hint="nodes and users of a server without TLS just connect",
-                )
-            token = self._new_token(request)
-            self._plane.submit(
-                TokenCreated(
-                    at=self._plane.clock.now(),
-                    token=token.token_id,
-                    role=token.role,
-                    name=token.name or "",
-                    expires_at=token.expires_at,
-                )
+        self._callers.known(context).require("admin")
+        if self._new_token is None:
+            raise ConfigError(
+                "this server has no authority, so nobody needs a token",
+                hint="nodes and users of a server without TLS just connect",
             )
-        except UmbelError as error:
-            await abort_with(context, error)
+        token = self._new_token(request)
+        self._plane.submit(
+            TokenCreated(
+                at=self._plane.clock.now(),
+                token=token.token_id,
+                role=token.role,
+                name=token.name or "",
+                expires_at=token.expires_at,
+            )
+        )
         return wire.CreateTokenReply(token=token.encode())
 
     def _run(self, run_id: str, caller: Caller) -> Run:
@@ -261,9 +245,8 @@ def _check_bundle(path: Path) -> None:
 
 
 def _check(request: wire.SubmitRequest) -> None:
-    for name in ("server_app",):
-        if ":" not in getattr(request, name):
-            raise ConfigError(f"{name} does not name an object", hint='"package.module:app"')
+    if ":" not in request.server_app:
+        raise ConfigError("server_app does not name an object", hint='"package.module:app"')
     run_id = request.run.run_id
     if not run_id.replace("-", "").replace("_", "").isalnum() or len(run_id) > 64:
         raise ConfigError(f"{run_id!r} is no name for a run", hint="letters, digits, - and _")

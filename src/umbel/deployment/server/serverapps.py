@@ -20,7 +20,7 @@ from umbel.coordinator import (
     RunEnded,
     RunStarted,
 )
-from umbel.deployment.errors import abort_with
+from umbel.deployment.errors import abort_with, refusing
 from umbel.deployment.server.launcher import Launcher
 from umbel.deployment.server.plane import Plane
 from umbel.deployment.wire import umbel_pb2 as wire
@@ -47,16 +47,14 @@ class ServerAppsService(ServerAppsServicer):
         self._app_dir = app_dir
         self._launcher = launcher
 
+    @refusing
     async def Begin(  # noqa: N802  the names are the wire's
         self, request: wire.BeginRequest, context: _Context
     ) -> wire.BeginReply:
         run_id = request.run_id
-        try:
-            self._plane.submit(RunStarted(at=self._plane.clock.now(), run=run_id))
-            spec = self._plane.spec(run_id)
-            app_dir = await asyncio.to_thread(self._app_dir, run_id)
-        except UmbelError as error:
-            await abort_with(context, error)
+        self._plane.submit(RunStarted(at=self._plane.clock.now(), run=run_id))
+        spec = self._plane.spec(run_id)
+        app_dir = await asyncio.to_thread(self._app_dir, run_id)
         return wire.BeginReply(
             run=spec.run,
             server_app=spec.submitted.server_app,
@@ -71,6 +69,7 @@ class ServerAppsService(ServerAppsServicer):
         nodes = await self._plane.connected(request.at_least, request.timeout_s)
         return wire.ConnectedNodesReply(node_ids=nodes)
 
+    @refusing
     async def PushMessages(  # noqa: N802
         self, request: wire.PushMessagesRequest, context: _Context
     ) -> wire.PushMessagesReply:
@@ -88,12 +87,9 @@ class ServerAppsService(ServerAppsServicer):
             )
             for item in request.messages
         )
-        try:
-            self._plane.submit(
-                MessagesPushed(at=self._plane.clock.now(), run=request.run_id, messages=messages)
-            )
-        except UmbelError as error:
-            await abort_with(context, error)
+        self._plane.submit(
+            MessagesPushed(at=self._plane.clock.now(), run=request.run_id, messages=messages)
+        )
         return wire.PushMessagesReply()
 
     async def Replies(  # noqa: N802
@@ -118,34 +114,30 @@ class ServerAppsService(ServerAppsServicer):
         except UmbelError as error:
             await abort_with(context, error)
 
+    @refusing
     async def Release(  # noqa: N802
         self, request: wire.ReleaseRequest, context: _Context
     ) -> wire.ReleaseReply:
         self._launcher.progressed(request.run_id)
         ids = tuple(request.message_ids)
-        try:
-            self._plane.submit(
-                MessagesReleased(at=self._plane.clock.now(), run=request.run_id, messages=ids)
-            )
-        except UmbelError as error:
-            await abort_with(context, error)
+        self._plane.submit(
+            MessagesReleased(at=self._plane.clock.now(), run=request.run_id, messages=ids)
+        )
         return wire.ReleaseReply()
 
+    @refusing
     async def End(  # noqa: N802
         self, request: wire.EndRequest, context: _Context
     ) -> wire.EndReply:
         status: EndStatus = "succeeded" if request.status == "succeeded" else "failed"
-        try:
-            self._plane.submit(
-                RunEnded(
-                    at=self._plane.clock.now(),
-                    run=request.run_id,
-                    status=status,
-                    detail=request.detail,
-                )
+        self._plane.submit(
+            RunEnded(
+                at=self._plane.clock.now(),
+                run=request.run_id,
+                status=status,
+                detail=request.detail,
             )
-        except UmbelError as error:
-            await abort_with(context, error)
+        )
         self._launcher.forget(request.run_id)
         return wire.EndReply()
 

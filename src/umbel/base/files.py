@@ -1,0 +1,48 @@
+"""Files as bytes: read without being copied, written and hashed in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+
+def mapped(path: Path) -> memoryview:
+    """Return the bytes of a file, which are read when they are looked at; they outlive its name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "a").write_bytes(b"abc")
+    ...     bytes(mapped(Path(folder) / "a"))
+    b'abc'
+    """
+    with path.open("rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return memoryview(b"")  # which cannot be mapped
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def write_hashed(
+    file: IO[bytes], buffers: Iterable[bytes | bytearray | memoryview]
+) -> tuple[int, str]:
+    """Write the buffers, one after the other; return how many bytes, and their SHA-256.
+
+    Examples
+    --------
+    >>> import io
+    >>> write_hashed(io.BytesIO(), [b"ab", b"c"])
+    (3, 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad')
+    """
+    digest, size = hashlib.sha256(), 0
+    for buffer in buffers:
+        view = memoryview(buffer).cast("B")
+        digest.update(view)
+        size += len(view)
+        while view:  # an unbuffered file may take a part at a time
+            view = view[file.write(view) :]
+    return size, digest.hexdigest()
