@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import wait
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 
-_AGAIN_S = 1.0
+_LOOK_S = 0.2
+"""A signal that comes just before a thread waits for a lock is noticed when the wait is over."""
 
 
 class LoopThread:
@@ -41,6 +43,8 @@ class LoopThread:
         """
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            while not future.done():
+                wait((future,), _LOOK_S)
             return future.result()
         except BaseException:
             future.cancel()
@@ -52,8 +56,3 @@ class LoopThread:
 
     async def _wait(self) -> None:
         await self._ended.wait()
-        # Again and again: a gRPC call that fails just then swallows a cancellation.
-        while others := asyncio.all_tasks() - {asyncio.current_task()}:
-            for task in others:
-                task.cancel()
-            await asyncio.wait(others, timeout=_AGAIN_S)
