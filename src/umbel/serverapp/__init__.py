@@ -2,7 +2,7 @@
 
 from umbel.serverapp.app import ServerApp
 from umbel.serverapp.checkpoint import Checkpoint, Checkpoints, Saved, StoredArrays
-from umbel.serverapp.ending import conclude, note_failure
+from umbel.serverapp.ending import conclude, note_failure, note_success
 from umbel.serverapp.frozen import frozen_copy
 from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
@@ -46,6 +46,7 @@ __all__ = [
     "frozen_copy",
     "no_reply",
     "note_failure",
+    "note_success",
     "plot_metrics",
     "read_log",
     "rejected",

@@ -9,7 +9,7 @@ import numpy as np
 
 from umbel.base import ConfigError
 from umbel.records import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from umbel.serverapp import Grid, Strategy
+from umbel.serverapp import Grid, Sampler, Strategy
 from umbel.updates import BATCH_STATISTICS, Aggregator, Compressor, OfUpdates, narrowed, trainable
 
 Narrow: TypeAlias = Literal["float16", "bfloat16"]
@@ -83,6 +83,14 @@ class Compressed(Strategy):
 
     def finish_evaluate(self, server_round: int, value: Any) -> MetricRecord | None:
         return self._lent().finish_evaluate(server_round, value)
+
+    def without_cohort(
+        self, server_round: int
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        return self._lent().without_cohort(server_round)
+
+    def sampler(self, message_type: str) -> Sampler | None:
+        return self.inner.sampler(message_type)
 
     def replies_needed(self, cohort: int) -> int:
         return self.inner.replies_needed(cohort)
