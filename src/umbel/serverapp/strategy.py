@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
-from umbel.base import ROUND_TIMEOUT_S, ConfigError, RejectedReply
+from umbel.base import ROUND_TIMEOUT_S, ConfigError, RejectedReply, Seeds
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp.grid import Grid, rejected
 from umbel.serverapp.result import Result
@@ -62,6 +62,8 @@ class Strategy(ABC):
     on_shortfall: OnShortfall = "end"
     max_repeats: int = 3
     require_finite: bool = True
+    sampling_seeds: Seeds | None = None
+    """What samplers draw from instead of the seeds of the run, where chance is to be a secret."""
     looks_at_clients: ClassVar[bool] = False
     """Whether it asks clients about their data before it chooses among them."""
 
@@ -111,9 +113,7 @@ class Strategy(ABC):
         """Return the new global model and metrics from the outcome of ``train_aggregator``."""
         raise self._lacks("train")
 
-    def without_cohort(
-        self, server_round: int
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def without_cohort(self, server_round: int) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Return the new global model and metrics of a round that nobody was chosen to train in.
 
         Nothing here. Where that nobody was chosen must not show, there is something to release.

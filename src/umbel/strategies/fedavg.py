@@ -241,7 +241,8 @@ class FedAvg(Strategy):
         grid: Grid,
     ) -> list[Message]:
         run = grid.run
-        seeds = run.seeds.child("round", server_round, message_type, run.attempt, "sample")
+        root = self.sampling_seeds or run.seeds
+        seeds = root.child("round", server_round, message_type, run.attempt, "sample")
         nodes = self.sampler(message_type)(grid, seeds)
         content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
         # The records are shared, so that they are sent once; the dictionary is each message's own.

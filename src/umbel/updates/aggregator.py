@@ -35,7 +35,7 @@ class Aggregator(ABC, Generic[Acc]):
     def zero(self) -> Acc:
         """Return the accumulator of no replies; whoever gets it may change it."""
 
-    def answering(self, sent: RecordDict) -> None:  # noqa: B027 - most folds need not hear it
+    def answering(self, sent: RecordDict) -> None:
         """Hear what the next replies answer, in the process that folds them.
 
         A fold of what the clients have changed needs it, and must not carry it to the workers: they
