@@ -7,6 +7,7 @@ from umbel.privacy.accounting import (
     RdpAccountant,
     make_accountant,
 )
+from umbel.privacy.clipping import AdaptiveBound, Clipped, PerLayer, clip
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -29,7 +30,9 @@ from umbel.privacy.statement import PrivacyStatement
 __all__ = [
     "Accountant",
     "AccountantName",
+    "AdaptiveBound",
     "Adjacency",
+    "Clipped",
     "CorrelatedEvent",
     "DiscreteGaussianEvent",
     "Event",
@@ -37,6 +40,7 @@ __all__ = [
     "GaussianEvent",
     "LaplaceEvent",
     "NoAmplification",
+    "PerLayer",
     "PldAccountant",
     "Poisson",
     "PrivacyLedger",
@@ -45,6 +49,7 @@ __all__ = [
     "Sampling",
     "SkellamEvent",
     "Spent",
+    "clip",
     "event_from_json",
     "event_to_json",
     "make_accountant",
