@@ -24,7 +24,10 @@ from umbel.privacy.events import (
     event_to_json,
     natural_adjacency,
 )
+from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_sigma
+from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
 from umbel.privacy.ledger import PrivacyLedger, Spent
+from umbel.privacy.noise import NoiseSource
 from umbel.privacy.statement import PrivacyStatement
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "GaussianEvent",
     "LaplaceEvent",
     "NoAmplification",
+    "NoiseSource",
     "PerLayer",
     "PldAccountant",
     "Poisson",
@@ -52,6 +56,12 @@ __all__ = [
     "clip",
     "event_from_json",
     "event_to_json",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "gaussian_sigma",
+    "laplace_delta",
+    "laplace_epsilon",
+    "laplace_scale",
     "make_accountant",
     "natural_adjacency",
 ]
