@@ -42,10 +42,11 @@ from umbel import (
 )
 from umbel.base import Seeds
 from umbel.partition import iid
-from umbel.strategies import FedAvg, with_central_dp
+from umbel.strategies import FedAvg
+from umbel.strategies.centraldp import with_central_dp
 
 CANARIES, ITEMS, ROUNDS, GUESSED, DELTA, CONFIDENCE = 1_000, 20_000, 10, 0.1, 1e-5, 0.95
-MEMBERS, CLIENTS, TRAINING_ROUNDS = 600, 60, 30
+MEMBERS, CLIENTS, TRAINING_ROUNDS = 300, 30, 60
 CLIP = 1.0
 
 client, server = ClientApp(), ServerApp()
@@ -79,7 +80,7 @@ def train(message, context):
     x, y = member_data()
     mine = iid(len(y), CLIENTS, seed=1)[context.node_config["partition-id"]]
     model = {key: view.copy() for key, view in message.content["arrays"].views().items()}
-    task.sgd(model, x[mine], y[mine], epochs=10, learning_rate=0.2)
+    task.sgd(model, x[mine], y[mine], epochs=20, learning_rate=0.3)
     return reply(message, model)
 
 
@@ -95,6 +96,11 @@ def member_data():
     return x[:MEMBERS], y[:MEMBERS]
 
 
+def other_data():
+    x, y = task.data("train")
+    return x[MEMBERS:], y[MEMBERS:]
+
+
 @server.main()
 def main(grid, context):
     config = context.run_config
@@ -102,7 +108,11 @@ def main(grid, context):
     strategy = (Canaries if audited else FedAvg)(fraction_evaluate=0.0)
     if config["noise"] > 0:
         strategy = with_central_dp(
-            strategy, noise_multiplier=config["noise"], clipping=CLIP, delta=DELTA
+            strategy,
+            noise_multiplier=config["noise"],
+            clipping=CLIP,
+            cohort=len(grid.get_node_ids()),
+            delta=DELTA,
         )
     model = task.initial_arrays(1)
     if audited:
@@ -179,9 +189,9 @@ def main_audit():
         table = Table("noise multiplier", "ε", "accuracy", "attack's area", box=box.SIMPLE)
         table.title = f"Membership of {MEMBERS} images of {task.data_name()}, {CLIENTS} clients"
         test = task.data("test")
-        for noise in (0, 0.3, 1):
+        for noise in (0, 0.5, 2, 5):
             final, claimed = run("inference", noise, CLIENTS)
-            area = area_under_curve(losses(final, *member_data()), losses(final, *test))
+            area = area_under_curve(losses(final, *member_data()), losses(final, *other_data()))
             accuracy = task.accuracy(final, *test)
             figures["inference"][noise] = {"area": area, "accuracy": accuracy, "epsilon": claimed}
             table.add_row(f"{noise:g}", f"{claimed:.1f}", f"{accuracy:.3f}", f"{area:.3f}")

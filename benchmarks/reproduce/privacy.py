@@ -30,7 +30,8 @@ from umbel import (
 from umbel.partition import iid
 from umbel.privacy import Poisson, calibrate
 from umbel.serverapp import PoissonSampler
-from umbel.strategies import FedAvg, with_central_dp
+from umbel.strategies import FedAvg
+from umbel.strategies.centraldp import with_central_dp
 
 IMAGES, RATE, CLIP, EPOCHS, LEARNING_RATE = 5, 0.1, 0.5, 5, 0.1
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, math.inf)
@@ -57,7 +58,11 @@ def main(grid, context):
     strategy = FedAvg(fraction_evaluate=0.0, train_sampler=PoissonSampler(RATE))
     if config["noise"]:
         strategy = with_central_dp(
-            strategy, noise_multiplier=config["noise"], clipping=CLIP, delta=1 / config["clients"]
+            strategy,
+            noise_multiplier=config["noise"],
+            clipping=CLIP,
+            cohort=round(RATE * config["clients"]),
+            delta=1 / config["clients"],
         )
     curve = []
 
