@@ -7,6 +7,7 @@ from umbel.privacy.accounting import (
     RdpAccountant,
     make_accountant,
 )
+from umbel.privacy.calibration import Calibration, calibrate
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -30,6 +31,7 @@ __all__ = [
     "Accountant",
     "AccountantName",
     "Adjacency",
+    "Calibration",
     "CorrelatedEvent",
     "DiscreteGaussianEvent",
     "Event",
@@ -45,6 +47,7 @@ __all__ = [
     "Sampling",
     "SkellamEvent",
     "Spent",
+    "calibrate",
     "event_from_json",
     "event_to_json",
     "make_accountant",
