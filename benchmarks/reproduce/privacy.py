@@ -34,7 +34,8 @@ from umbel.strategies import FedAvg
 from umbel.strategies.centraldp import with_central_dp
 
 IMAGES, RATE, CLIP, EPOCHS, LEARNING_RATE = 5, 0.1, 0.5, 5, 0.1
-EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, math.inf)
+DELTA = 1e-4
+EPSILONS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, math.inf)
 LAST = 5
 
 client, server = ClientApp(), ServerApp()
@@ -62,7 +63,7 @@ def main(grid, context):
             noise_multiplier=config["noise"],
             clipping=CLIP,
             cohort=round(RATE * config["clients"]),
-            delta=1 / config["clients"],
+            delta=DELTA,
         )
     curve = []
 
@@ -78,8 +79,7 @@ def run(epsilon, clients, rounds, seed):
     """Return the accuracy over the last rounds, the noise, and the statement of the run."""
     noise = 0.0
     if math.isfinite(epsilon):
-        delta = 1 / clients
-        noise = calibrate(rounds, Poisson(RATE), epsilon=epsilon, delta=delta).noise_multiplier
+        noise = calibrate(rounds, Poisson(RATE), epsilon=epsilon, delta=DELTA).noise_multiplier
     config = {"clients": clients, "rounds": rounds, "noise": noise, "seed": seed}
     curve, result = run_simulation(server, client, clients, run_config=config, seed=seed)
     return float(np.mean(curve[-LAST:])), noise, result.privacy

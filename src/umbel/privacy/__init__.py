@@ -11,6 +11,7 @@ from umbel.privacy.calibration import (
     Calibration,
     calibrate,
 )
+from umbel.privacy.checks import chance, positive, small_chance, whole
 from umbel.privacy.clipping import (
     AdaptiveBound,
     Clipped,
