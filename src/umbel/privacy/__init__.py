@@ -7,7 +7,16 @@ from umbel.privacy.accounting import (
     RdpAccountant,
     make_accountant,
 )
-from umbel.privacy.clipping import AdaptiveBound, Clipped, PerLayer, clip
+from umbel.privacy.calibration import (
+    Calibration,
+    calibrate,
+)
+from umbel.privacy.clipping import (
+    AdaptiveBound,
+    Clipped,
+    PerLayer,
+    clip,
+)
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -24,17 +33,33 @@ from umbel.privacy.events import (
     event_to_json,
     natural_adjacency,
 )
-from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_sigma
-from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
-from umbel.privacy.ledger import PrivacyLedger, Spent
-from umbel.privacy.noise import NoiseSource
-from umbel.privacy.statement import PrivacyStatement
+from umbel.privacy.gaussian import (
+    gaussian_delta,
+    gaussian_epsilon,
+    gaussian_sigma,
+)
+from umbel.privacy.laplace import (
+    laplace_delta,
+    laplace_epsilon,
+    laplace_scale,
+)
+from umbel.privacy.ledger import (
+    PrivacyLedger,
+    Spent,
+)
+from umbel.privacy.noise import (
+    NoiseSource,
+)
+from umbel.privacy.statement import (
+    PrivacyStatement,
+)
 
 __all__ = [
     "Accountant",
     "AccountantName",
     "AdaptiveBound",
     "Adjacency",
+    "Calibration",
     "Clipped",
     "CorrelatedEvent",
     "DiscreteGaussianEvent",
@@ -53,6 +78,7 @@ __all__ = [
     "Sampling",
     "SkellamEvent",
     "Spent",
+    "calibrate",
     "clip",
     "event_from_json",
     "event_to_json",
