@@ -8,7 +8,7 @@ import pytest
 
 from umbel.base import KeyStream, SecAggAborted, fresh_key
 from umbel.secagg import ClientSession, Identity
-from umbel.secagg.field import PRIME
+from umbel.secagg.field import PRIME, weights_at_zero
 from umbel.secagg.keys import Channel, agreed
 from umbel.secagg.shamir import split
 
@@ -195,6 +195,19 @@ class TestOutOfRange:
         session = secagg_round(5, 3)
         replies = session.opened([2, 3, 4, 5])
         replies[3]["key_shares"][0] = bytes(36)
+        with pytest.raises(SecAggAborted, match=r"do not give what it said.*node: 1"):
+            session.reload().unmask(replies, session.total())
+
+    @pytest.mark.parametrize("key", ["seed_shares", "key_shares"])
+    def test_a_wrong_share_that_makes_another_secret(self, secagg_round, key):
+        # Crafted so that the secret of node 1 comes out 8 larger, and is 32 bytes as ever.
+        session = secagg_round(5, 3)
+        replies = session.opened(session.nodes if key == "seed_shares" else [2, 3, 4, 5])
+        points = sorted(replies)[:3]
+        limbs = np.frombuffer(replies[3][key][0], "<u4").copy()
+        weight = int(weights_at_zero(points)[points.index(3)])
+        limbs[0] = (int(limbs[0]) + 8 * pow(weight, -1, PRIME)) % PRIME
+        replies[3][key][0] = limbs.tobytes()
         with pytest.raises(SecAggAborted, match=r"do not give what it said.*node: 1"):
             session.reload().unmask(replies, session.total())
 
