@@ -27,7 +27,7 @@ from umbel.privacy.events import (
 from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_sigma
 from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
 from umbel.privacy.ledger import PrivacyLedger, Spent
-from umbel.privacy.noise import NoiseSource
+from umbel.privacy.noise import NoiseSource, Randomness
 from umbel.privacy.statement import PrivacyStatement
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "Poisson",
     "PrivacyLedger",
     "PrivacyStatement",
+    "Randomness",
     "RdpAccountant",
     "Sampling",
     "SkellamEvent",
