@@ -7,6 +7,7 @@ from umbel.privacy.accounting import (
     RdpAccountant,
     make_accountant,
 )
+from umbel.privacy.calibration import Calibration, calibrate
 from umbel.privacy.clipping import AdaptiveBound, Clipped, PerLayer, clip
 from umbel.privacy.events import (
     Adjacency,
@@ -35,6 +36,7 @@ __all__ = [
     "AccountantName",
     "AdaptiveBound",
     "Adjacency",
+    "Calibration",
     "Clipped",
     "CorrelatedEvent",
     "DiscreteGaussianEvent",
@@ -54,6 +56,7 @@ __all__ = [
     "Sampling",
     "SkellamEvent",
     "Spent",
+    "calibrate",
     "clip",
     "event_from_json",
     "event_to_json",
