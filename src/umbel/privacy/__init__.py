@@ -8,6 +8,7 @@ from umbel.privacy.accounting import (
     make_accountant,
 )
 from umbel.privacy.calibration import Calibration, calibrate
+from umbel.privacy.clipping import AdaptiveBound, Clipped, PerLayer, clip
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -24,14 +25,19 @@ from umbel.privacy.events import (
     event_to_json,
     natural_adjacency,
 )
+from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_sigma
+from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
 from umbel.privacy.ledger import PrivacyLedger, Spent
+from umbel.privacy.noise import NoiseSource
 from umbel.privacy.statement import PrivacyStatement
 
 __all__ = [
     "Accountant",
     "AccountantName",
+    "AdaptiveBound",
     "Adjacency",
     "Calibration",
+    "Clipped",
     "CorrelatedEvent",
     "DiscreteGaussianEvent",
     "Event",
@@ -39,6 +45,8 @@ __all__ = [
     "GaussianEvent",
     "LaplaceEvent",
     "NoAmplification",
+    "NoiseSource",
+    "PerLayer",
     "PldAccountant",
     "Poisson",
     "PrivacyLedger",
@@ -48,8 +56,15 @@ __all__ = [
     "SkellamEvent",
     "Spent",
     "calibrate",
+    "clip",
     "event_from_json",
     "event_to_json",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "gaussian_sigma",
+    "laplace_delta",
+    "laplace_epsilon",
+    "laplace_scale",
     "make_accountant",
     "natural_adjacency",
 ]
