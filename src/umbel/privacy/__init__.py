@@ -11,6 +11,7 @@ from umbel.privacy.calibration import (
     Calibration,
     calibrate,
 )
+from umbel.privacy.checks import positive, small_chance, whole
 from umbel.privacy.clipping import (
     AdaptiveBound,
     Clipped,
@@ -92,4 +93,7 @@ __all__ = [
     "laplace_scale",
     "make_accountant",
     "natural_adjacency",
+    "positive",
+    "small_chance",
+    "whole",
 ]
