@@ -7,8 +7,16 @@ from umbel.privacy.accounting import (
     RdpAccountant,
     make_accountant,
 )
-from umbel.privacy.calibration import Calibration, calibrate
-from umbel.privacy.clipping import AdaptiveBound, Clipped, PerLayer, clip
+from umbel.privacy.calibration import (
+    Calibration,
+    calibrate,
+)
+from umbel.privacy.clipping import (
+    AdaptiveBound,
+    Clipped,
+    PerLayer,
+    clip,
+)
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -25,11 +33,26 @@ from umbel.privacy.events import (
     event_to_json,
     natural_adjacency,
 )
-from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_sigma
-from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
-from umbel.privacy.ledger import PrivacyLedger, Spent
-from umbel.privacy.noise import NoiseSource, Randomness
-from umbel.privacy.statement import PrivacyStatement
+from umbel.privacy.gaussian import (
+    gaussian_delta,
+    gaussian_epsilon,
+    gaussian_sigma,
+)
+from umbel.privacy.laplace import (
+    laplace_delta,
+    laplace_epsilon,
+    laplace_scale,
+)
+from umbel.privacy.ledger import (
+    PrivacyLedger,
+    Spent,
+)
+from umbel.privacy.noise import (
+    NoiseSource,
+)
+from umbel.privacy.statement import (
+    PrivacyStatement,
+)
 
 __all__ = [
     "Accountant",
