@@ -49,6 +49,7 @@ from umbel.privacy.ledger import (
 )
 from umbel.privacy.noise import (
     NoiseSource,
+    Randomness,
 )
 from umbel.privacy.statement import (
     PrivacyStatement,
@@ -74,6 +75,7 @@ __all__ = [
     "Poisson",
     "PrivacyLedger",
     "PrivacyStatement",
+    "Randomness",
     "RdpAccountant",
     "Sampling",
     "SkellamEvent",
