@@ -11,7 +11,12 @@ from umbel.privacy.calibration import (
     Calibration,
     calibrate,
 )
-from umbel.privacy.checks import chance, positive, small_chance, whole
+from umbel.privacy.checks import (
+    chance,
+    positive,
+    small_chance,
+    whole,
+)
 from umbel.privacy.clipping import (
     AdaptiveBound,
     Clipped,
@@ -50,6 +55,7 @@ from umbel.privacy.ledger import (
 )
 from umbel.privacy.noise import (
     NoiseSource,
+    Randomness,
 )
 from umbel.privacy.statement import (
     PrivacyStatement,
@@ -75,11 +81,13 @@ __all__ = [
     "Poisson",
     "PrivacyLedger",
     "PrivacyStatement",
+    "Randomness",
     "RdpAccountant",
     "Sampling",
     "SkellamEvent",
     "Spent",
     "calibrate",
+    "chance",
     "clip",
     "event_from_json",
     "event_to_json",
@@ -91,4 +99,7 @@ __all__ = [
     "laplace_scale",
     "make_accountant",
     "natural_adjacency",
+    "positive",
+    "small_chance",
+    "whole",
 ]
