@@ -42,8 +42,7 @@ from umbel import (
 )
 from umbel.base import Seeds
 from umbel.partition import iid
-from umbel.strategies import FedAvg
-from umbel.strategies.centraldp import with_central_dp
+from umbel.strategies import FedAvg, with_central_dp
 
 CANARIES, ITEMS, ROUNDS, GUESSED, DELTA, CONFIDENCE = 1_000, 20_000, 10, 0.1, 1e-5, 0.95
 MEMBERS, CLIENTS, TRAINING_ROUNDS = 300, 30, 60

@@ -30,8 +30,7 @@ from umbel import (
 from umbel.partition import iid
 from umbel.privacy import Poisson, calibrate
 from umbel.serverapp import PoissonSampler
-from umbel.strategies import FedAvg
-from umbel.strategies.centraldp import with_central_dp
+from umbel.strategies import FedAvg, with_central_dp
 
 IMAGES, RATE, CLIP, EPOCHS, LEARNING_RATE = 5, 0.1, 0.5, 5, 0.1
 DELTA = 1e-4
