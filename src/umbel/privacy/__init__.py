@@ -7,6 +7,7 @@ from umbel.privacy.accounting import (
     RdpAccountant,
     make_accountant,
 )
+from umbel.privacy.banded import BandedMatrix
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -24,19 +25,26 @@ from umbel.privacy.events import (
     natural_adjacency,
 )
 from umbel.privacy.ledger import PrivacyLedger, Spent
+from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
+from umbel.privacy.participation import MinSeparation
 from umbel.privacy.statement import PrivacyStatement
+from umbel.privacy.tree import TreeAggregation
 
 __all__ = [
     "Accountant",
     "AccountantName",
     "Adjacency",
+    "BandedMatrix",
     "CorrelatedEvent",
     "DiscreteGaussianEvent",
     "Event",
     "FixedSize",
     "GaussianEvent",
     "LaplaceEvent",
+    "MinSeparation",
     "NoAmplification",
+    "NoiseMatrix",
+    "NoiseStream",
     "PldAccountant",
     "Poisson",
     "PrivacyLedger",
@@ -45,6 +53,7 @@ __all__ = [
     "Sampling",
     "SkellamEvent",
     "Spent",
+    "TreeAggregation",
     "event_from_json",
     "event_to_json",
     "make_accountant",

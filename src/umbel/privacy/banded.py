@@ -57,9 +57,9 @@ class BandedMatrix:
     --------
     >>> matrix = BandedMatrix(rounds=100, bands=4)
     >>> [round(c, 3) for c in matrix.coefficients]
-    [1.0, 0.566, 0.448, 0.397]
+    [1.0, 0.707, 0.607, 0.525]
     >>> round(matrix.sensitivity(MinSeparation(25, times=4)), 3)
-    2.566
+    2.928
     """
 
     rounds: int
@@ -146,7 +146,8 @@ def optimal_coefficients(rounds: int, bands: int) -> tuple[float, ...]:
             break  # nothing that floating-point numbers tell apart is better
         else:
             damping = max(damping * 10, 1e-9)
-    return tuple(float(c) for c in np.round(column, _DECIMALS))
+    falling = np.minimum.accumulate(np.maximum(column, 0.0))  # what `sensitivity` rests on
+    return tuple(float(c) for c in np.round(falling, _DECIMALS))
 
 
 def _loss(column: Vector, rounds: int) -> tuple[float, Vector, npt.NDArray[Any]]:
@@ -169,8 +170,8 @@ def _loss(column: Vector, rounds: int) -> tuple[float, Vector, npt.NDArray[Any]]
     pulled = weights * sums
     gradient = 2 * (jacobian.T @ pulled)
     curved = np.array([4 * (pulled[s:] @ second[: max(rounds - s, 0)]) for s in range(2 * bands)])
-    j = np.arange(1, bands)
-    hessian = 2 * (jacobian.T @ (weights[:, None] * jacobian)) + curved[j[:, None] + j]
+    places = np.arange(1, bands)
+    hessian = 2 * (jacobian.T @ (weights[:, None] * jacobian)) + curved[places[:, None] + places]
     rest = column[1:]
     slope = gradient / error + 2 * rest / norm2
     bend = hessian / error - np.outer(gradient, gradient) / error**2
