@@ -8,6 +8,7 @@ from umbel.privacy.accounting import (
     make_accountant,
 )
 from umbel.privacy.banded import BandedMatrix
+from umbel.privacy.clipping import AdaptiveBound, Clipped, PerLayer, clip
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -33,8 +34,10 @@ from umbel.privacy.tree import TreeAggregation
 __all__ = [
     "Accountant",
     "AccountantName",
+    "AdaptiveBound",
     "Adjacency",
     "BandedMatrix",
+    "Clipped",
     "CorrelatedEvent",
     "DiscreteGaussianEvent",
     "Event",
@@ -45,6 +48,7 @@ __all__ = [
     "NoAmplification",
     "NoiseMatrix",
     "NoiseStream",
+    "PerLayer",
     "PldAccountant",
     "Poisson",
     "PrivacyLedger",
@@ -54,6 +58,7 @@ __all__ = [
     "SkellamEvent",
     "Spent",
     "TreeAggregation",
+    "clip",
     "event_from_json",
     "event_to_json",
     "make_accountant",
