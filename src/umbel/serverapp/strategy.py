@@ -128,6 +128,11 @@ class Strategy(ABC):
         """
         return None
 
+    def drawing_seeds(self, run: Run, server_round: int, message_type: str) -> Seeds:
+        """Return what a sampler draws the nodes of a phase of a round with."""
+        root = self.sampling_seeds or run.seeds
+        return root.child("round", server_round, message_type, run.attempt, "sample")
+
     def evaluate_aggregator(self, server_round: int) -> Aggregator[Any]:
         """Return the fold of evaluation replies."""
         raise self._lacks("evaluate")

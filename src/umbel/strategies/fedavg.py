@@ -240,9 +240,7 @@ class FedAvg(Strategy):
         config: ConfigRecord,
         grid: Grid,
     ) -> list[Message]:
-        run = grid.run
-        root = self.sampling_seeds or run.seeds
-        seeds = root.child("round", server_round, message_type, run.attempt, "sample")
+        seeds = self.drawing_seeds(grid.run, server_round, message_type)
         nodes = self.sampler(message_type)(grid, seeds)
         content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
         # The records are shared, so that they are sent once; the dictionary is each message's own.
