@@ -9,6 +9,7 @@ from umbel.privacy.accounting import (
 )
 from umbel.privacy.banded import BandedMatrix
 from umbel.privacy.clipping import AdaptiveBound, Clipped, PerLayer, clip
+from umbel.privacy.correlated import CorrelatedNoise
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -25,7 +26,10 @@ from umbel.privacy.events import (
     event_to_json,
     natural_adjacency,
 )
+from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_sigma
+from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
 from umbel.privacy.ledger import PrivacyLedger, Spent
+from umbel.privacy.noise import NoiseSource
 from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
 from umbel.privacy.participation import MinSeparation
 from umbel.privacy.statement import PrivacyStatement
@@ -39,6 +43,7 @@ __all__ = [
     "BandedMatrix",
     "Clipped",
     "CorrelatedEvent",
+    "CorrelatedNoise",
     "DiscreteGaussianEvent",
     "Event",
     "FixedSize",
@@ -47,6 +52,7 @@ __all__ = [
     "MinSeparation",
     "NoAmplification",
     "NoiseMatrix",
+    "NoiseSource",
     "NoiseStream",
     "PerLayer",
     "PldAccountant",
@@ -61,6 +67,12 @@ __all__ = [
     "clip",
     "event_from_json",
     "event_to_json",
+    "gaussian_delta",
+    "gaussian_epsilon",
+    "gaussian_sigma",
+    "laplace_delta",
+    "laplace_epsilon",
+    "laplace_scale",
     "make_accountant",
     "natural_adjacency",
 ]
