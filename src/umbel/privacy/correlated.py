@@ -113,6 +113,6 @@ class CorrelatedNoise:
 
         def draw(place: int) -> dict[str, npt.NDArray[Any]]:
             names = (*self._names, server_round, place, salt)
-            return dict(self._source.gaussian(like, self.sigma, *names))
+            return self._source.gaussian(like, self.sigma, *names)
 
         return stream.step(draw)
