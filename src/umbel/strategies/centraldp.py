@@ -76,7 +76,11 @@ class CentralDP(Wrapper):
                 hint="choose nodes without a look at their data",
             )
         self.noise_multiplier = positive(noise_multiplier, "noise_multiplier")
-        self.clipping = positive(clipping, "clipping") if _is_number(clipping) else clipping
+        self.clipping = (
+            clipping
+            if isinstance(clipping, PerLayer | AdaptiveBound)
+            else positive(clipping, "clipping")
+        )
         self.cohort = whole(cohort, "cohort")
         self.delta = small_chance(delta)
         self.epsilon_budget = (
@@ -118,9 +122,7 @@ class CentralDP(Wrapper):
 
         return clipping_in_place_of(folds, make, keep_metrics=self.release_metrics)
 
-    def without_cohort(
-        self, server_round: int
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def without_cohort(self, server_round: int) -> tuple[ArrayRecord | None, MetricRecord | None]:
         # By Poisson nobody may be drawn, and that must not show; others leave the phase out.
         if not isinstance(self._sampling, Poisson):
             return None, None
@@ -253,10 +255,6 @@ def _digest(secret: bytes, update: Arrays, *facts: object) -> str:
         told.update(repr((name, value.dtype.str, value.shape)).encode())
         told.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     return told.hexdigest()
-
-
-def _is_number(value: object) -> bool:
-    return not isinstance(value, PerLayer | AdaptiveBound)
 
 
 def with_central_dp(

@@ -36,8 +36,8 @@ class ClippedMean(WeightedMean):
     """The mean of clipped updates, and what a function makes of it before anybody sees it.
 
     An update is what the reply has changed in the arrays of floating-point numbers; the others are
-    left as they were sent. It is made and clipped where replies are folded. Its sum moves by at most
-    the bound if one reply is added, and by twice that if one is replaced, whatever is in it.
+    left as they were sent. It is made and clipped where replies are folded. Their sum moves by at
+    most the bound if a reply is added, and by twice that if one is replaced, whatever is in it.
 
     Parameters
     ----------
@@ -120,9 +120,7 @@ class ClippedMean(WeightedMean):
         model = self._model or {}
         with np.errstate(over="ignore", invalid="ignore"):
             return {
-                key: np.asarray(
-                    np.subtract(arrays[key], model[key], dtype=dtype, casting="unsafe")
-                )
+                key: np.asarray(np.subtract(arrays[key], model[key], dtype=dtype, casting="unsafe"))
                 for key, dtype in self._moving.items()
             }, None
 

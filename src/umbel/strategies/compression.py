@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from umbel.base import ConfigError
-from umbel.records import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from umbel.records import Array, ArrayRecord, ConfigRecord, Message
 from umbel.serverapp import Grid, Strategy
 from umbel.strategies.wrapper import Wrapper
 from umbel.updates import BATCH_STATISTICS, Aggregator, Compressor, OfUpdates, narrowed, trainable

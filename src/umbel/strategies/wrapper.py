@@ -61,9 +61,7 @@ class Wrapper(Strategy):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         return self._lent().finish_train(server_round, value)
 
-    def without_cohort(
-        self, server_round: int
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def without_cohort(self, server_round: int) -> tuple[ArrayRecord | None, MetricRecord | None]:
         return self._lent().without_cohort(server_round)
 
     def evaluate_aggregator(self, server_round: int) -> Aggregator[Any]:
