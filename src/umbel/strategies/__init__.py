@@ -4,6 +4,7 @@ from umbel.strategies.bulyan import Bulyan
 from umbel.strategies.centeredclipping import CenteredClipping
 from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
 from umbel.strategies.compression import Compressed, with_compression
+from umbel.strategies.correlateddp import CorrelatedDP, with_correlated_dp
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions, MetricsAggrFn
@@ -32,6 +33,7 @@ __all__ = [
     "CentralDP",
     "Clipping",
     "Compressed",
+    "CorrelatedDP",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
@@ -60,4 +62,5 @@ __all__ = [
     "Scaffold",
     "with_central_dp",
     "with_compression",
+    "with_correlated_dp",
 ]
