@@ -29,7 +29,7 @@ from umbel.privacy.events import (
 from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_sigma
 from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
 from umbel.privacy.ledger import PrivacyLedger, Spent
-from umbel.privacy.noise import NoiseSource
+from umbel.privacy.noise import NoiseSource, Randomness
 from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
 from umbel.privacy.participation import MinSeparation
 from umbel.privacy.statement import PrivacyStatement
@@ -59,6 +59,7 @@ __all__ = [
     "Poisson",
     "PrivacyLedger",
     "PrivacyStatement",
+    "Randomness",
     "RdpAccountant",
     "Sampling",
     "SkellamEvent",

@@ -3,6 +3,7 @@
 from umbel.strategies.bulyan import Bulyan
 from umbel.strategies.centeredclipping import CenteredClipping
 from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
+from umbel.strategies.clientdp import ClientDP, with_client_dp
 from umbel.strategies.compression import Compressed, with_compression
 from umbel.strategies.correlateddp import CorrelatedDP, with_correlated_dp
 from umbel.strategies.fedadagrad import FedAdagrad
@@ -22,6 +23,7 @@ from umbel.strategies.fedyogi import FedYogi
 from umbel.strategies.geometricmedian import GeometricMedian
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.strategies.krum import Krum, MultiKrum
+from umbel.strategies.localdp import LocalDP, with_local_dp
 from umbel.strategies.normbounding import NormBounding
 from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
@@ -31,6 +33,7 @@ __all__ = [
     "Bulyan",
     "CenteredClipping",
     "CentralDP",
+    "ClientDP",
     "Clipping",
     "Compressed",
     "CorrelatedDP",
@@ -54,6 +57,7 @@ __all__ = [
     "KeptReplies",
     "KeptRepliesOptions",
     "Krum",
+    "LocalDP",
     "MetricsAggrFn",
     "MultiKrum",
     "NormBounding",
@@ -61,6 +65,8 @@ __all__ = [
     "QFedAvg",
     "Scaffold",
     "with_central_dp",
+    "with_client_dp",
     "with_compression",
     "with_correlated_dp",
+    "with_local_dp",
 ]

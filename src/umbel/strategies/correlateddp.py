@@ -122,7 +122,7 @@ class CorrelatedDP(CentralDP):
     def _noise(self, run: Run, source: NoiseSource, key: Key, update: Arrays) -> Arrays:
         start, server_round, digest = key
         series, ledger = self._series_of(run), self._ledger_of(run)
-        event, statement = self._event(), partial(self._statement, run)
+        event, statement = self._event(), partial(self._statement, source.randomness)
         # The rounds together are one release.
         ledger.spend((start, "correlated"), event, statement)
         # A salt stands for all that the noise hides, now and in the rounds before.
