@@ -25,9 +25,6 @@ from umbel.strategies.centraldp import CentralDP, Key
 from umbel.strategies.drawing import SameNodes
 from umbel.updates import Arrays
 
-_ADDED = "noise_added"
-"""The event of the run log that tells which noise a round was released with."""
-
 
 class CorrelatedDP(CentralDP):
     """A strategy whose models are differentially private; :func:`with_correlated_dp` makes it.
@@ -132,7 +129,7 @@ class CorrelatedDP(CentralDP):
             row = self.matrix.repeat_sensitivity(self.participation)
             more = GaussianEvent(event.noise_multiplier / row)
             ledger.spend((start, server_round, salt.hex()), more, statement)
-        run.emit(_ADDED, start=start, round=server_round, salt=salt.hex())
+        run.emit("noise_added", start=start, round=server_round, salt=salt.hex())
         run.log.sync()
         noise = series.noise(self.matrix, self._noise_std() * event.sensitivity, source, start)
         series.note(server_round, salt)
@@ -160,7 +157,7 @@ class _Series:
         self._salts: dict[int, bytes] = {}
         self._noise: CorrelatedNoise | None = None
         for entry in run.log.entries():
-            if entry.event == _ADDED and entry.data["start"] == run.start:
+            if entry.event == "noise_added" and entry.data["start"] == run.start:
                 self.note(entry.data["round"], bytes.fromhex(entry.data["salt"]))
 
     def before(self, server_round: int) -> bytes:
