@@ -9,6 +9,7 @@ from hashlib import sha256
 from umbel.base import ConfigError
 from umbel.privacy import (
     AccountantName,
+    AdaptiveBound,
     CorrelatedEvent,
     CorrelatedNoise,
     GaussianEvent,
@@ -60,7 +61,7 @@ class CorrelatedDP(CentralDP):
             accountant=accountant,
             release_metrics=release_metrics,
         )
-        if not isinstance(self.clipping, float | PerLayer):
+        if isinstance(self.clipping, AdaptiveBound):
             raise ConfigError(
                 "a bound that changes between rounds does not go with noise that they share",
                 hint="give clipping a number: what AdaptiveBound came to on public data, say",
