@@ -171,14 +171,16 @@ def test_two_calls_of_start_are_two_releases_with_noise_of_their_own():
 
 @pytest.fixture
 def cut_and_resumed(tmp_path):
-    """Return a function that cuts a run off when round 5's noise is known, and resumes it."""
+    """Return a function that cuts a run off just before a release, and resumes it."""
 
-    def cut(event):
-        if event.name == "noise_added" and event.data["round"] == 5:
-            raise CutOffError
+    def learned(matrix, before, after, at=("noise_added", 5)):
+        def cut(event):
+            if (event.name, event.data.get("round")) == at:
+                raise CutOffError
 
-    def learned(matrix, before, after):
-        strategy = [with_correlated_dp(FedAvgM(**RESTING), matrix=matrix, **SOME) for _ in "12"]
+        budget = cost(GaussianEvent(1.0)) + (0.01 if before == after else 9.0)
+        options = {"matrix": matrix, "epsilon_budget": budget, **SOME}
+        strategy = [with_correlated_dp(FedAvgM(**RESTING), **options) for _ in "12"]
         run = Run("r", Seeds(7), {}, tmp_path, [cut], resumable=True, simulated=True)
         run.log.append("run_started", run_id="r", seed=7, run_config={})
         with pytest.raises(CutOffError):
@@ -192,14 +194,15 @@ def cut_and_resumed(tmp_path):
     return learned
 
 
+@pytest.mark.parametrize("at", [("noise_added", 5), ("privacy_spent", 1), ("noise_added", 1)])
 @pytest.mark.parametrize("matrix", MATRICES, ids=repr)
 def test_a_run_that_is_cut_off_goes_on_with_the_same_bits_and_spends_no_more(
-    matrix, cut_and_resumed
+    matrix, at, cut_and_resumed
 ):
     strategy = with_correlated_dp(FedAvgM(**RESTING), matrix=matrix, **SOME)
     seen, whole, run = learn(strategy, 0.5)
-    rest, result, again = cut_and_resumed(matrix, 0.5, 0.5)
-    assert [model.tobytes() for model in rest] == [model.tobytes() for model in seen[4:]]
+    rest, result, again = cut_and_resumed(matrix, 0.5, 0.5, at)
+    assert [m.tobytes() for m in rest] == [m.tobytes() for m in seen[at[1] - 1 :]]
     assert spent(again) == spent(run)
     assert result.privacy == whole.privacy
 

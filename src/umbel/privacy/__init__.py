@@ -8,7 +8,16 @@ from umbel.privacy.accounting import (
     make_accountant,
 )
 from umbel.privacy.banded import BandedMatrix
-from umbel.privacy.clipping import AdaptiveBound, Clipped, PerLayer, clip
+from umbel.privacy.calibration import (
+    Calibration,
+    calibrate,
+)
+from umbel.privacy.clipping import (
+    AdaptiveBound,
+    Clipped,
+    PerLayer,
+    clip,
+)
 from umbel.privacy.correlated import CorrelatedNoise
 from umbel.privacy.events import (
     Adjacency,
@@ -26,13 +35,29 @@ from umbel.privacy.events import (
     event_to_json,
     natural_adjacency,
 )
-from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_sigma
-from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
-from umbel.privacy.ledger import PrivacyLedger, Spent
-from umbel.privacy.noise import NoiseSource, Randomness
+from umbel.privacy.gaussian import (
+    gaussian_delta,
+    gaussian_epsilon,
+    gaussian_sigma,
+)
+from umbel.privacy.laplace import (
+    laplace_delta,
+    laplace_epsilon,
+    laplace_scale,
+)
+from umbel.privacy.ledger import (
+    PrivacyLedger,
+    Spent,
+)
+from umbel.privacy.noise import (
+    NoiseSource,
+    Randomness,
+)
 from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
 from umbel.privacy.participation import MinSeparation
-from umbel.privacy.statement import PrivacyStatement
+from umbel.privacy.statement import (
+    PrivacyStatement,
+)
 from umbel.privacy.tree import TreeAggregation
 
 __all__ = [
@@ -41,6 +66,7 @@ __all__ = [
     "AdaptiveBound",
     "Adjacency",
     "BandedMatrix",
+    "Calibration",
     "Clipped",
     "CorrelatedEvent",
     "CorrelatedNoise",
@@ -65,6 +91,7 @@ __all__ = [
     "SkellamEvent",
     "Spent",
     "TreeAggregation",
+    "calibrate",
     "clip",
     "event_from_json",
     "event_to_json",

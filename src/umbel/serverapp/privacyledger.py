@@ -76,10 +76,16 @@ class RunLedger:
             _check_adjacency(data["statement"], adjacency)
         self._ledger.replay(Spent.from_json(data) for data in released)
         self._known = {entry.key for entry in self._ledger.entries}
+        self._paid = {(data["start"], data["round"]) for data in released}
 
     def check(self, event: Event) -> None:
-        """Raise ``PrivacyBudgetExhausted`` if one more of this event is over the budget."""
-        if self._has_budget:
+        """Raise ``PrivacyBudgetExhausted`` if a round with this event would exceed the budget.
+
+        A round that was paid for before a crash may be done again: if it comes to the same, it
+        costs nothing, and if not, ``spend`` refuses.
+        """
+        is_paid = (self._run.start, self._run.server_round) in self._paid
+        if self._has_budget and not is_paid:
             self._ledger.check(event)
 
     def spend(
