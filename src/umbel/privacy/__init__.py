@@ -12,6 +12,7 @@ from umbel.privacy.calibration import (
     Calibration,
     calibrate,
 )
+from umbel.privacy.checks import positive, small_chance, whole
 from umbel.privacy.clipping import (
     AdaptiveBound,
     Clipped,
@@ -103,4 +104,7 @@ __all__ = [
     "laplace_scale",
     "make_accountant",
     "natural_adjacency",
+    "positive",
+    "small_chance",
+    "whole",
 ]

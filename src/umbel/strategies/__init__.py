@@ -6,6 +6,7 @@ from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
 from umbel.strategies.clientdp import ClientDP, with_client_dp
 from umbel.strategies.compression import Compressed, with_compression
 from umbel.strategies.correlateddp import CorrelatedDP, with_correlated_dp
+from umbel.strategies.exampledp import ExampleDP, with_example_dp
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions, MetricsAggrFn
@@ -37,6 +38,7 @@ __all__ = [
     "Clipping",
     "Compressed",
     "CorrelatedDP",
+    "ExampleDP",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
@@ -68,5 +70,6 @@ __all__ = [
     "with_client_dp",
     "with_compression",
     "with_correlated_dp",
+    "with_example_dp",
     "with_local_dp",
 ]
