@@ -14,6 +14,7 @@ from umbel.clientapp import (
     dp_client_mod,
     local_dp_mod,
 )
+from umbel.privacy import BandedMatrix
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
 from umbel.strategies import (
     Bulyan,
@@ -44,6 +45,7 @@ from umbel.strategies import (
     with_central_dp,
     with_client_dp,
     with_compression,
+    with_correlated_dp,
     with_local_dp,
 )
 from umbel.testing import strategy_checks
@@ -77,6 +79,7 @@ STRATEGIES = {
     "FedOpt": FedOpt(momentum(0.5), 0.5, **ANY_NUMBER),
     "KeptReplies": KeptReplies(MedianRule(), **ANY_NUMBER),
     "CentralDP": with_central_dp(FedAvg(**ANY_NUMBER), clipping=1.0, **PRIVATE),
+    "CorrelatedDP": with_correlated_dp(FedAvg(), matrix=BandedMatrix(9, 2), clipping=1, **PRIVATE),
     "PowerOfChoice": PowerOfChoice(num_candidates=5, num_selected=3),
 }
 
@@ -199,13 +202,10 @@ def test_umbels_strategies(strategy, check):
 
 
 def test_every_public_strategy_is_a_row():
-    public = {getattr(strategies, name) for name in strategies.__all__}
-    public = {kind for kind in public if isinstance(kind, type) and issubclass(kind, Strategy)}
-    rows = {
-        *map(type, STRATEGIES.values()),
-        *(type(strategy) for strategy, _ in OWN_CLIENTS.values()),
-    }
-    assert public == rows
+    named = (getattr(strategies, name) for name in strategies.__all__)
+    public = {kind for kind in named if isinstance(kind, type) and issubclass(kind, Strategy)}
+    own = (strategy for strategy, _ in OWN_CLIENTS.values())
+    assert public == {type(strategy) for strategy in (*STRATEGIES.values(), *own)}
 
 
 class ByHand(FedAvg):
