@@ -1,7 +1,7 @@
-"""What has been answered under a policy and what it cost, as it follows from a list of entries.
+r"""What has been answered under a policy and what it cost, as it follows from a list of entries.
 
 Every release is a Gaussian mechanism without sampling. Such mechanisms compose exactly: noise
-multipliers :math:`z_i` together are one of :math:`(\\sum_i z_i^{-2})^{-1/2}` (Dong, Roth and Su,
+multipliers :math:`z_i` together are one of :math:`(\sum_i z_i^{-2})^{-1/2}` (Dong, Roth and Su,
 "Gaussian Differential Privacy", 2022, corollary 2), whose ε is that of the analytic Gaussian
 mechanism. So what is told here is not a bound on what was spent, but that itself.
 """
@@ -24,7 +24,7 @@ _KEPT_S = 3600.0
 
 
 class Account:
-    """Counts messages, and adds up what replies told.
+    r"""Counts messages, and adds up what replies told.
 
     Whoever keeps an account writes each entry that it returns to disk before what the entry says
     is done, and hands them all to ``replay`` when it begins again.
@@ -37,7 +37,7 @@ class Account:
     Examples
     --------
     >>> from umbel.clientapp.policy.document import parse_policy
-    >>> account = Account(parse_policy('contact = "dpo"\\n[messages]\\ntypes = ["train"]'))
+    >>> account = Account(parse_policy('contact = "dpo"\n[messages]\ntypes = ["train"]'))
     >>> entry = account.admit("run", "m", at=0.0)
     >>> account.of_run("run"), account.was_admitted("m")
     (1, True)
@@ -159,6 +159,28 @@ class Account:
             more = _precision(entry["noise-multipliers"])
             self._precision += more
             self._precision_of[entry["app"]] += more  # type: ignore[assignment]
+
+
+def releases_within(multipliers: tuple[float, ...], epsilon: float, delta: float) -> int | None:
+    """Return how many releases of the same kind a budget is enough for; None for any number.
+
+    Parameters
+    ----------
+    multipliers : tuple of float
+        The noise multipliers of one release.
+    epsilon, delta : float
+        The budget.
+    """
+    each = _precision(multipliers)
+    if not each:
+        return None
+    count = 0
+    step = 1 << 40
+    while step:
+        if gaussian_epsilon(1 / math.sqrt((count + step) * each), delta, 1.0) <= epsilon:
+            count += step
+        step >>= 1
+    return count
 
 
 def _precision(multipliers: Any) -> float:

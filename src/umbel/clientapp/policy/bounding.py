@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from umbel.base import KeyStream
+
 Normals = Callable[[int], NDArray[np.float64]]
 """Returns so many independent draws from the standard normal distribution."""
 
@@ -33,6 +35,19 @@ class Pair(NamedTuple):
     key: str
     before: NDArray[Any] | None
     after: NDArray[Any]
+
+
+def normals(key: bytes) -> Normals:
+    """Return the draws that a secret key stands for; a key is used once."""
+    stream = KeyStream(key)
+
+    def draw(count: int) -> NDArray[np.float64]:
+        pairs = (count + 1) // 2
+        radius = np.sqrt(-2.0 * np.log(stream.uniform(pairs)))  # Box and Muller, 1958
+        angle = 2.0 * np.pi * stream.uniform(pairs)
+        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+
+    return draw
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, content_hash
 from umbel.clientapp.policy.hours import OpeningHours, time_zone, window
 from umbel.clientapp.policy.reading import (
     Key,
     bundle_hash,
     flag,
     fraction,
+    message_type,
     number,
     one_of,
     positive,
@@ -46,7 +47,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "epsilon": Key(positive),
     },
     "messages": {
-        "types": Key(several(text, "types of messages"), required=True),
+        "types": Key(several(message_type, "types of messages"), required=True),
         "max-bytes": Key(whole(1)),
         "per-hour": Key(whole(1)),
         "per-run": Key(whole(1)),
@@ -90,7 +91,7 @@ and ``metrics`` and ``configs`` hold a table for each name."""
 
 
 def parse_policy(document: str, file: str = "the policy") -> Policy:
-    """Read the policy of a node.
+    r"""Read the policy of a node.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ def parse_policy(document: str, file: str = "the policy") -> Policy:
 
     Examples
     --------
-    >>> policy = parse_policy('contact = "dpo@clinic.example"\\n[messages]\\ntypes = ["train"]')
+    >>> policy = parse_policy('contact = "dpo@clinic"\n[messages]\ntypes = ["train"]')
     >>> policy.messages.allows("evaluate"), policy.arrays, policy.errors
     (False, None, 'kind')
     """
@@ -144,6 +145,7 @@ def parse_policy(document: str, file: str = "the policy") -> Policy:
         secure_aggregation=SecAggRules(**values("secure-aggregation"))
         if "secure-aggregation" in whole_file
         else None,
+        digest=content_hash([document.encode()]),
     )
     _check(policy, file)
     return _with_paths(policy, Path(file).parent)
@@ -227,6 +229,4 @@ def _with_paths(policy: Policy, folder: Path) -> Policy:
         return policy
     identity = None if rules.identity is None else str(folder / rules.identity)
     trusted = None if rules.trusted is None else str(folder / rules.trusted)
-    return replace(
-        policy, secure_aggregation=replace(rules, identity=identity, trusted=trusted)
-    )
+    return replace(policy, secure_aggregation=replace(rules, identity=identity, trusted=trusted))

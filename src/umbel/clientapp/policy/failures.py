@@ -34,7 +34,7 @@ _CODES = frozenset(
 
 
 def told_failure(policy: Policy, code: int, kind: str, reason: str) -> tuple[int, str, str]:
-    """Return what leaves the node of an error that an app made.
+    r"""Return what leaves the node of an error that an app made.
 
     Parameters
     ----------
@@ -46,9 +46,10 @@ def told_failure(policy: Policy, code: int, kind: str, reason: str) -> tuple[int
     Examples
     --------
     >>> from umbel.clientapp.policy.document import parse_policy
-    >>> policy = parse_policy('contact = "dpo@clinic.example"\\n[messages]\\ntypes = ["train"]')
+    >>> policy = parse_policy('contact = "dpo@clinic"\n[messages]\ntypes = ["train"]')
     >>> told_failure(policy, 2, "ValueError", "Mrs Smith, born 1950")[1:]
-    ('ValueError', "the node's policy ([errors]) withholds the text. Hint: turn to dpo@clinic.example")
+    ('ValueError',
+     "the node's policy ([errors]) withholds the text. Hint: turn to dpo@clinic")
     >>> told_failure(policy, 2, "MrsSmithBorn1950", "")[1]
     'Exception'
     """

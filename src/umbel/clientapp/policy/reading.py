@@ -15,6 +15,7 @@ Read = Callable[[Any], Any]
 """Returns a value as it is used, or raises ``ValueError`` with what it should be."""
 
 _HASH = re.compile(r"(sha256:)?[0-9a-f]{64}")
+_TYPE = re.compile(r"(train|evaluate|query)(\.(\*|[A-Za-z_][A-Za-z0-9_]*))?")
 _SIGNER = re.compile(r"ed25519:[A-Za-z0-9+/]{43}=")
 
 
@@ -92,6 +93,13 @@ def text(value: Any) -> str:
     """Read text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("text that is not empty")
+    return value
+
+
+def message_type(value: Any) -> str:
+    """Read a type of messages, or a group of them."""
+    if not isinstance(value, str) or not _TYPE.fullmatch(value):
+        raise ValueError('one such as "train", "evaluate", "query.stats" or "query.*"')
     return value
 
 

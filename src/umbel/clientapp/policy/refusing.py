@@ -7,7 +7,7 @@ from umbel.clientapp.policy.rules import Policy
 
 
 def refused(policy: Policy, rule: str, text: str, detail: str = "") -> PolicyRefused:
-    """Return the error for a refusal.
+    r"""Return the error for a refusal.
 
     Parameters
     ----------
@@ -23,13 +23,11 @@ def refused(policy: Policy, rule: str, text: str, detail: str = "") -> PolicyRef
     Examples
     --------
     >>> from umbel.clientapp.policy.document import parse_policy
-    >>> policy = parse_policy('contact = "dpo@clinic.example"\\n[messages]\\ntypes = ["train"]')
+    >>> policy = parse_policy('contact = "dpo@clinic"\n[messages]\ntypes = ["train"]')
     >>> str(refused(policy, "arrays", "no arrays leave this node"))
-    "[U408] the node's policy ([arrays]): no arrays leave this node. Hint: turn to dpo@clinic.example"
+    "[U408] the node's policy ([arrays]): no arrays leave this node. Hint: turn to dpo@clinic"
     """
-    error = PolicyRefused(
-        f"the node's policy ([{rule}]): {text}", hint=f"turn to {policy.contact}"
-    )
+    error = PolicyRefused(f"the node's policy ([{rule}]): {text}", hint=f"turn to {policy.contact}")
     if detail:
         error.add_note(detail)
     return error

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 
 from umbel.base import Scalar
 from umbel.clientapp.policy.bounding import Normals, Pair, bounded, is_float, norm
-from umbel.clientapp.policy.masked import asks_for_masks, check_masked, masked_settings
+from umbel.clientapp.policy.masked import (
+    SECAGG,
+    asks_for_masks,
+    check_masked,
+    masked_settings,
+)
 from umbel.clientapp.policy.refusing import refused
 from umbel.clientapp.policy.rules import ArrayRules, MetricRule, Policy, PrivacyFloor
 from umbel.records import Array, ArrayRecord, ConfigRecord, MetricRecord, Record, RecordDict
@@ -38,16 +43,14 @@ class Released:
     noise_multipliers: tuple[float, ...]
 
 
-def release(
-    policy: Policy, message: RecordDict, message_type: str, reply: RecordDict, normals: Normals
-) -> Released:
+def release(policy: Policy, message: RecordDict, reply: RecordDict, normals: Normals) -> Released:
     """Return what may leave of a reply.
 
     Parameters
     ----------
     policy : Policy
         The node's.
-    message, message_type
+    message : RecordDict
         What is answered.
     reply : RecordDict
         What the app made.
@@ -72,7 +75,7 @@ def release(
     arrays, multipliers = _bounded_arrays(policy, pairs, normals)
     for pair, array in zip(pairs, arrays, strict=True):
         record = content.setdefault(pair.record, ArrayRecord())
-        record[pair.key] = array  # type: ignore[index]
+        record[pair.key] = array
     metrics, noisy = _metrics(policy, reply, normals)
     if metrics is not None:
         content[_METRICS] = metrics
@@ -102,7 +105,7 @@ def _checked_arrays(
         for name, record in reply.array_records.items()
         for key, array in record.items()
     }
-    if not found and not any(record is not None for record in reply.array_records.values()):
+    if not reply.array_records:
         return
     rules = policy.arrays
     if rules is None:
@@ -141,7 +144,9 @@ def _place(name: str) -> tuple[str, str]:
 def _check_total(policy: Policy, rules: ArrayRules, arrays: list[Array]) -> None:
     size = sum(array.nbytes for array in arrays)
     if rules.max_count is not None and len(arrays) > rules.max_count:
-        raise refused(policy, "arrays.max-count", f"at most {rules.max_count} arrays leave in one reply")
+        raise refused(
+            policy, "arrays.max-count", f"at most {rules.max_count} arrays leave in one reply"
+        )
     if rules.max_bytes is not None and size > rules.max_bytes:
         raise refused(
             policy,
@@ -178,7 +183,10 @@ def _check_array(
         )
     if rules.dtypes is None and array.dtype != sent.dtype:
         raise refused(
-            policy, "arrays.dtypes", "an array has another dtype than in the message", f"{name}: {array!r}"
+            policy,
+            "arrays.dtypes",
+            "an array has another dtype than in the message",
+            f"{name}: {array!r}",
         )
 
 

@@ -67,8 +67,10 @@ class MessageRules:
         """
         kind, _, action = message_type.partition(".")
         plain = message_type.removesuffix(".default")
-        return plain in self.types or message_type in self.types or (
-            bool(action) and f"{kind}.*" in self.types
+        return (
+            plain in self.types
+            or message_type in self.types
+            or (bool(action) and f"{kind}.*" in self.types)
         )
 
 
@@ -193,6 +195,8 @@ class Policy:
         What is done to arrays.
     secure_aggregation : SecAggRules or None
         How masked updates leave; ``None`` for not at all.
+    digest : str
+        SHA-256 of its text.
     """
 
     contact: str
@@ -206,6 +210,7 @@ class Policy:
     output: bool
     privacy: PrivacyFloor | None
     secure_aggregation: SecAggRules | None
+    digest: str
 
     @property
     def signers(self) -> tuple[str, ...]:
