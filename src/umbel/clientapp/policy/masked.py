@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from umbel.base import Scalar
-from umbel.clientapp.policy.bounding import Pair
 from umbel.clientapp.policy.refusing import refused
 from umbel.clientapp.policy.rules import Policy
-from umbel.records import ConfigRecord, Record, RecordDict
+from umbel.records import ArrayRecord, ConfigRecord, Record, RecordDict, encode, size_bytes
 
 SECAGG = "secagg"
 """The record of settings that messages of the protocol carry, both ways."""
 
-_COHORTS = ("nodes", "survivors")
+_MASKED, _VECTOR = "masked", "vector"
+_COHORTS = {"share": "nodes", "consistency": "survivors", "unmask": "survivors"}
+"""Under which name a step of the protocol tells the client who will be in the sum."""
+
 _SETTINGS_MAX_BYTES = 1024 * 1024
 _BESIDE_THE_MODEL = 64
 """How many numbers beside the model's, such as its weight, a masked vector may hold."""
@@ -42,54 +44,52 @@ def check_content(policy: Policy, message_type: str, message: RecordDict) -> Non
         return
     if rules is None:
         raise refused(policy, "secure-aggregation", "this node takes no part in it")
-    for key in _COHORTS:
-        nodes = message.config_records[SECAGG].get(key)
-        if isinstance(nodes, list) and len(set(nodes)) < rules.minimum_cohort:
-            raise refused(
-                policy,
-                "secure-aggregation.minimum-cohort",
-                f"a sum of {len(set(nodes))} clients hides too little: {rules.minimum_cohort} "
-                "have to take part",
-            )
+    told = message.config_records[SECAGG]
+    nodes = told.get(_COHORTS.get(str(told.get("stage")), ""))
+    if isinstance(nodes, list) and len(set(nodes)) < rules.minimum_cohort:
+        raise refused(
+            policy,
+            "secure-aggregation.minimum-cohort",
+            f"a sum of {len(set(nodes))} clients hides too little: {rules.minimum_cohort} have to "
+            "take part",
+        )
 
 
-def check_masked(policy: Policy, message: RecordDict, pairs: list[Pair]) -> None:
-    """Return if arrays are as large as masked ones, and of their kind.
+def masked_records(policy: Policy, message: RecordDict, reply: RecordDict) -> dict[str, Record]:
+    """Return what may leave of the protocol's own part of a reply.
 
     Whether a vector is masked cannot be seen: masks look like chance, and so may what is not.
 
     Raises
     ------
     PolicyRefused
-        They are not.
+        The vector is not as long as the model or not of integers; or what goes with it is too
+        large for keys and shares.
     """
-    room = _BESIDE_THE_MODEL + sum(
-        array.view().size for record in message.array_records.values() for array in record.values()
-    )
-    if any(pair.after.dtype.kind != "u" for pair in pairs):
-        raise refused(policy, "secure-aggregation", "masked arrays hold integers without a sign")
-    if sum(pair.after.size for pair in pairs) > room:
-        raise refused(policy, "secure-aggregation", "a masked vector is as long as the model")
-
-
-def masked_settings(policy: Policy, reply: RecordDict) -> dict[str, Record]:
-    """Return the record of the protocol in a reply.
-
-    Raises
-    ------
-    PolicyRefused
-        It is too large for keys and shares.
-    """
-    record = reply.config_records.get(SECAGG)
-    if record is None:
-        return {}
-    if len(repr(dict(record))) > _SETTINGS_MAX_BYTES:
-        raise refused(
-            policy,
-            "secure-aggregation",
-            f"keys and shares have at most {_SETTINGS_MAX_BYTES} bytes",
-        )
-    return {SECAGG: ConfigRecord(dict(sorted(record.items())))}
+    left: dict[str, Record] = {}
+    arrays = reply.array_records.get(_MASKED)
+    if arrays is not None:
+        vector = arrays.get(_VECTOR)
+        if vector is None or len(arrays) > 1 or vector.view().dtype.kind != "u":
+            raise refused(
+                policy, "secure-aggregation", "a masked update is one vector of unsigned integers"
+            )
+        numbers = [
+            array.view().size for r in message.array_records.values() for array in r.values()
+        ]
+        if vector.view().size > _BESIDE_THE_MODEL + sum(numbers):
+            raise refused(policy, "secure-aggregation", "a masked vector is as long as the model")
+        left[_MASKED] = ArrayRecord({_VECTOR: vector})
+    settings = reply.config_records.get(SECAGG)
+    if settings is not None:
+        if size_bytes(encode(RecordDict({SECAGG: settings}))) > _SETTINGS_MAX_BYTES:
+            raise refused(
+                policy,
+                "secure-aggregation",
+                f"keys and shares have at most {_SETTINGS_MAX_BYTES} bytes",
+            )
+        left[SECAGG] = ConfigRecord(dict(sorted(settings.items())))
+    return left
 
 
 def settings_of_masks(policy: Policy) -> dict[str, Scalar]:

@@ -171,7 +171,8 @@ def several(item: Read, what: str) -> Read:
             items = tuple(item(each) for each in value)
         except ValueError as error:
             raise ValueError(f"a list of {what}, each {error}") from None
-        if len(set(items)) < len(items):
+        # True equals 1, and is another value all the same.
+        if len({(type(each), each) for each in items}) < len(items):
             raise ValueError(f"a list of {what}, none of them twice")
         return items
 

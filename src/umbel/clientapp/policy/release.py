@@ -12,17 +12,14 @@ from dataclasses import dataclass
 
 from umbel.base import Scalar
 from umbel.clientapp.policy.bounding import Normals, Pair, bounded, is_float, norm
-from umbel.clientapp.policy.masked import (
-    SECAGG,
-    asks_for_masks,
-    check_masked,
-    masked_settings,
-)
+from umbel.clientapp.policy.masked import asks_for_masks, masked_records
 from umbel.clientapp.policy.refusing import refused
 from umbel.clientapp.policy.rules import ArrayRules, MetricRule, Policy, PrivacyFloor
 from umbel.records import Array, ArrayRecord, ConfigRecord, MetricRecord, Record, RecordDict
 
 _METRICS, _CONFIG = "metrics", "config"
+_A_LITTLE_LESS = 1 - 1e-12
+"""Rounding may not take what is shortened beyond its bound."""
 _NUMBERS = ("bool", "int", "uint", "float", "bfloat")
 
 
@@ -65,13 +62,13 @@ def release(policy: Policy, message: RecordDict, reply: RecordDict, normals: Nor
     for record in reply.values():
         if not isinstance(record, ArrayRecord | MetricRecord | ConfigRecord):
             raise refused(policy, "arrays", "a record is of a kind that is not known here")
-    is_masked = asks_for_masks(message)
-    pairs = list(_checked_arrays(policy, message, reply, is_masked))
-    if is_masked:
-        check_masked(policy, message, pairs)
-    elif pairs and policy.secure_aggregation is not None and policy.secure_aggregation.required:
-        raise refused(policy, "secure-aggregation", "arrays leave this node masked, or not at all")
     content: dict[str, Record] = {}
+    if asks_for_masks(message):
+        content |= masked_records(policy, message, reply)
+        reply = RecordDict({k: record for k, record in reply.items() if k not in content})
+    pairs = list(_checked_arrays(policy, message, reply))
+    if pairs and policy.secure_aggregation is not None and policy.secure_aggregation.required:
+        raise refused(policy, "secure-aggregation", "arrays leave this node masked, or not at all")
     arrays, multipliers = _bounded_arrays(policy, pairs, normals)
     for pair, array in zip(pairs, arrays, strict=True):
         record = content.setdefault(pair.record, ArrayRecord())
@@ -79,8 +76,9 @@ def release(policy: Policy, message: RecordDict, reply: RecordDict, normals: Nor
     metrics, noisy = _metrics(policy, reply, normals)
     if metrics is not None:
         content[_METRICS] = metrics
-    content |= masked_settings(policy, reply) if is_masked else {}
-    content |= _settings(policy, reply, is_masked)
+    settings = _settings(policy, reply)
+    if settings is not None:
+        content[_CONFIG] = settings
     return Released(RecordDict(content), (*multipliers, *noisy))
 
 
@@ -96,9 +94,7 @@ def multipliers_of_arrays(policy: Policy) -> tuple[float, ...]:
 # ---- Arrays
 
 
-def _checked_arrays(
-    policy: Policy, message: RecordDict, reply: RecordDict, is_masked: bool
-) -> Iterator[Pair]:
+def _checked_arrays(policy: Policy, message: RecordDict, reply: RecordDict) -> Iterator[Pair]:
     """Yield the arrays that may leave, in the order of the message's, then of the policy's."""
     found = {
         (name, key): array
@@ -120,7 +116,7 @@ def _checked_arrays(
     strange = [place for place in found if place not in allowed]
     records = {record for record, _ in allowed}
     empty = [name for name in reply.array_records if name not in records]
-    if (strange or empty) and not is_masked:
+    if strange or empty:
         names = ["/".join(place) for place in strange] + empty
         raise refused(
             policy,
@@ -128,10 +124,10 @@ def _checked_arrays(
             f"{len(names)} arrays have no counterpart of their name in the message",
             f"the app's names: {', '.join(names)}",
         )
-    order = [place for place in (found if is_masked else allowed) if place in found]
+    order = [place for place in allowed if place in found]
     _check_total(policy, rules, [found[place] for place in order])
     for place in order:
-        _check_array(policy, rules, place, sent.get(place), found[place], is_masked)
+        _check_array(policy, rules, place, sent.get(place), found[place])
         before = sent[place].view() if place in sent and place not in also else None
         yield Pair(*place, before, found[place].view())
 
@@ -162,7 +158,6 @@ def _check_array(
     place: tuple[str, str],
     sent: Array | None,
     array: Array,
-    is_masked: bool,
 ) -> None:
     name = "/".join(place)
     is_extra = sent is None or name in rules.also
@@ -175,7 +170,7 @@ def _check_array(
             f"arrays leave with dtype {' or '.join(rules.dtypes)}",
             f"{name}: {array!r}",
         )
-    if is_masked or is_extra or sent is None:
+    if is_extra or sent is None:
         return
     if array.shape != sent.shape:
         raise refused(
@@ -205,7 +200,7 @@ def _bounded_arrays(
     length = norm(floats)
     if not math.isfinite(length):
         raise _not_finite(policy, next((p for p in floats if not math.isfinite(norm([p]))), None))
-    factor = 1.0 if length <= floor.clip else floor.clip / length
+    factor = 1.0 if length <= floor.clip else floor.clip / length * _A_LITTLE_LESS
     noisy = floor.noise_multiplier is not None
     sigma = floor.clip * (floor.noise_multiplier or 0.0)
     arrays = [
@@ -291,10 +286,8 @@ def _told(rule: MetricRule, value: int | float, normals: Normals) -> int | float
     return float(told) + 0.0  # of the two zeros, the one without a sign
 
 
-def _settings(policy: Policy, reply: RecordDict, is_masked: bool) -> dict[str, Record]:
-    records = dict(reply.config_records)
-    if is_masked:
-        records.pop(SECAGG, None)
+def _settings(policy: Policy, reply: RecordDict) -> ConfigRecord | None:
+    records = reply.config_records
     strange = [name for name in records if name != _CONFIG]
     if strange:
         raise refused(
@@ -303,8 +296,8 @@ def _settings(policy: Policy, reply: RecordDict, is_masked: bool) -> dict[str, R
             f"settings leave in a record called {_CONFIG!r}",
             f"the app's: {', '.join(strange)}",
         )
-    if not records:
-        return {}
+    if _CONFIG not in records:
+        return None
     given, left = records[_CONFIG], ConfigRecord()
     unknown = [name for name in given if name not in policy.configs]
     if unknown:
@@ -321,7 +314,7 @@ def _settings(policy: Policy, reply: RecordDict, is_masked: bool) -> dict[str, R
             if not _is_one_of(value, rule.values):
                 raise refused(policy, f"configs.{name}", "a value is not among those listed")
             left[name] = value
-    return {_CONFIG: left}
+    return left
 
 
 def _is_one_of(value: object, allowed: tuple[Scalar, ...]) -> bool:
