@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.base import KeyStream
+from umbel.privacy import NoiseSource
 
 Normals = Callable[[int], NDArray[np.float64]]
 """Returns so many independent draws from the standard normal distribution."""
@@ -39,13 +40,11 @@ class Pair(NamedTuple):
 
 def normals(key: bytes) -> Normals:
     """Return the draws that a secret key stands for; a key is used once."""
-    stream = KeyStream(key)
+    source, calls = NoiseSource(key, seeded=False), count()
 
-    def draw(count: int) -> NDArray[np.float64]:
-        pairs = (count + 1) // 2
-        radius = np.sqrt(-2.0 * np.log(stream.uniform(pairs)))  # Box and Muller, 1958
-        angle = 2.0 * np.pi * stream.uniform(pairs)
-        return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+    def draw(size: int) -> NDArray[np.float64]:
+        like = np.broadcast_to(np.float64(0), (size,))
+        return source.gaussian({"draws": like}, 1.0, "policy", next(calls))["draws"]
 
     return draw
 
