@@ -11,10 +11,10 @@ from umbel.cli.tables import console
 
 def check_policy(file: Path, as_json: bool) -> None:
     """Read a policy and print what it comes to."""
-    from umbel.clientapp import explained
+    from umbel.clientapp import explain_policy
     from umbel.deployment import read_policy
 
-    explanation = explained(read_policy(file))
+    explanation = explain_policy(read_policy(file))
     if as_json:
         print_json(
             {

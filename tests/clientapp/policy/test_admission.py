@@ -6,11 +6,11 @@ from umbel.base import PolicyRefused
 from umbel.clientapp import (
     Account,
     AppIdentity,
-    Request,
+    PolicyRequest,
     check_app,
     check_budget,
     check_request,
-    explained,
+    explain_policy,
 )
 
 HASH, KEY = "ab" * 32, "ed25519:" + "A" * 43 + "="
@@ -22,7 +22,7 @@ BUDGET = (
 
 
 def request(message="m", run="r", kind="train", size=10, at=0.0):
-    return Request(run, message, kind, size, at)
+    return PolicyRequest(run, message, kind, size, at)
 
 
 def rule_of(call, *arguments):
@@ -112,7 +112,7 @@ class TestBudget:
         rules = policy(BUDGET)
         account = Account(rules)
         count, error = self.spend(rules, account)
-        assert f"enough for {count} replies" in dict(explained(rules).sentences)["privacy"]
+        assert f"enough for {count} replies" in dict(explain_policy(rules).sentences)["privacy"]
         assert "is spent: ε = 2" in error.message
         assert 1.5 < account.epsilon() <= 2.0
         check_budget(rules, "a", "evaluate", account)  # may do without arrays

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from umbel.base import PolicyRefused
-from umbel.clientapp import check_content, release, settings_of_masks
+from umbel.clientapp import check_content, release_reply, settings_of_masks
 from umbel.records import ArrayRecord, ConfigRecord, RecordDict
 
 RULES = "[arrays]\n[secure-aggregation]\nminimum-cohort = 3\n"
@@ -48,12 +48,14 @@ def test_training_in_the_clear_is_refused_where_masks_are_required(policy):
     rules = policy(RULES + "required = true")
     assert "alone" in refusal(check_content, rules, "train", plain)
     check_content(rules, "evaluate", plain)
-    assert "masked, or not at all" in refusal(release, rules, plain, plain, None)
+    assert "masked, or not at all" in refusal(release_reply, rules, plain, plain, None)
 
 
 def test_the_vector_and_the_shares_leave(policy):
     reply = masked(np.arange(12, dtype=np.uint32), shares=[b"abc"], public=b"key")
-    left = release(policy(RULES + "required = true"), asked(stage="mask"), reply, None).content
+    left = release_reply(
+        policy(RULES + "required = true"), asked(stage="mask"), reply, None
+    ).content
     assert left["masked"] == reply["masked"]
     assert dict(left["secagg"]) == {"public": b"key", "shares": [b"abc"]}
     assert list(left["secagg"]) == ["public", "shares"]
@@ -72,7 +74,7 @@ def test_the_vector_and_the_shares_leave(policy):
     ],
 )
 def test_other_things_do_not(policy, reply):
-    refusal(release, policy(RULES + "required = true"), asked(stage="mask"), reply, None)
+    refusal(release_reply, policy(RULES + "required = true"), asked(stage="mask"), reply, None)
 
 
 def test_what_the_app_is_told(policy):

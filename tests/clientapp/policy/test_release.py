@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from umbel.base import PolicyRefused
-from umbel.clientapp import normals, release
+from umbel.clientapp import normals_of, release_reply
 from umbel.records import ArrayRecord, ConfigRecord, MetricRecord, RecordDict, encode
 
 SECRET = "Mrs Smith"
@@ -22,7 +22,7 @@ def zeros(count):
 
 
 def let_out(policy, message, reply, draw=no_noise):
-    return release(policy, message, reply, draw)
+    return release_reply(policy, message, reply, draw)
 
 
 def why(policy, message, reply):
@@ -108,7 +108,7 @@ class TestFloor:
 
     def test_noise_has_the_size_that_the_policy_says(self, policy, content):
         before = content({"w": np.full(200_000, 5.0, np.float32)})
-        released = let_out(policy(NOISE), before, before, normals(bytes(32)))
+        released = let_out(policy(NOISE), before, before, normals_of(bytes(32)))
         noise = released.content["arrays"]["w"].numpy() - 5.0
         assert released.content["arrays"]["w"].dtype == "float32"
         assert noise.mean() == pytest.approx(0, abs=6 * 6 / np.sqrt(200_000))
@@ -119,7 +119,7 @@ class TestFloor:
     def test_the_same_key_gives_the_same_noise_and_another_another(self, policy, content):
         before = content({"w": np.zeros(5), "v": np.zeros(5)})
         first, again, other = (
-            let_out(policy(NOISE), before, before, normals(bytes([key] * 32))).content
+            let_out(policy(NOISE), before, before, normals_of(bytes([key] * 32))).content
             for key in (1, 1, 2)
         )
         assert first == again != other

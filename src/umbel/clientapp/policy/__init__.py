@@ -3,18 +3,18 @@
 from umbel.clientapp.policy.account import Account, Entry
 from umbel.clientapp.policy.admission import (
     AppIdentity,
-    Request,
+    PolicyRequest,
     check_app,
     check_budget,
     check_request,
 )
-from umbel.clientapp.policy.bounding import Normals, normals
+from umbel.clientapp.policy.bounding import Normals, normals_of
 from umbel.clientapp.policy.document import parse_policy
-from umbel.clientapp.policy.explanation import Explanation, explained
+from umbel.clientapp.policy.explanation import Explanation, explain_policy
 from umbel.clientapp.policy.failures import told_failure
 from umbel.clientapp.policy.masked import check_content, settings_of_masks
-from umbel.clientapp.policy.refusing import refused
-from umbel.clientapp.policy.release import Released, release
+from umbel.clientapp.policy.refusing import refusal
+from umbel.clientapp.policy.release import ReleasedReply, release_reply
 from umbel.clientapp.policy.rules import Policy
 
 __all__ = [
@@ -24,17 +24,17 @@ __all__ = [
     "Explanation",
     "Normals",
     "Policy",
-    "Released",
-    "Request",
+    "PolicyRequest",
+    "ReleasedReply",
     "check_app",
     "check_budget",
     "check_content",
     "check_request",
-    "explained",
-    "normals",
+    "explain_policy",
+    "normals_of",
     "parse_policy",
-    "refused",
-    "release",
+    "refusal",
+    "release_reply",
     "settings_of_masks",
     "told_failure",
 ]

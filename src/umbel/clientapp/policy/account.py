@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any
 
-from umbel.clientapp.policy.refusing import refused
+from umbel.clientapp.policy.refusing import refusal
 from umbel.clientapp.policy.rules import Policy
 from umbel.privacy import gaussian_epsilon
 
@@ -94,7 +94,7 @@ class Account:
             return
         more = _precision(multipliers)
         if self._epsilon(self._precision + more) > floor.epsilon:
-            raise refused(
+            raise refusal(
                 self._policy,
                 "privacy.epsilon",
                 f"the privacy budget of the data set is spent: ε = {floor.epsilon:g}",
@@ -103,7 +103,7 @@ class Account:
         parts = [rule.epsilon for rule in self._policy.apps if rule.name == app]
         limit = max((part for part in parts if part is not None), default=None)
         if limit is not None and self._epsilon(self._precision_of[app] + more) > limit:
-            raise refused(
+            raise refusal(
                 self._policy,
                 "[apps].epsilon",
                 f"this app's part of the privacy budget is spent: ε = {limit:g}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from umbel.clientapp.policy.account import Account
-from umbel.clientapp.policy.refusing import refused
+from umbel.clientapp.policy.refusing import refusal
 from umbel.clientapp.policy.release import multipliers_of_arrays
 from umbel.clientapp.policy.rules import Policy
 
@@ -13,7 +13,7 @@ _HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class PolicyRequest:
     """A message that has come, before anything of it is fetched.
 
     Attributes
@@ -52,7 +52,7 @@ class AppIdentity:
     signer: str | None = None
 
 
-def check_request(policy: Policy, request: Request, account: Account) -> None:
+def check_request(policy: Policy, request: PolicyRequest, account: Account) -> None:
     """Return if a message may be taken on, whatever its app.
 
     Raises
@@ -62,29 +62,29 @@ def check_request(policy: Policy, request: Request, account: Account) -> None:
     """
     rules, hours = policy.messages, policy.opening_hours
     if not rules.allows(request.message_type):
-        raise refused(
+        raise refusal(
             policy,
             "messages.types",
             f"only messages of type {', '.join(rules.types)} are answered",
             f"it was {request.message_type[:100]!r}",
         )
     if rules.max_bytes is not None and request.size_bytes > rules.max_bytes:
-        raise refused(
+        raise refusal(
             policy,
             "messages.max-bytes",
             f"the message has {request.size_bytes} bytes, and {rules.max_bytes} are taken",
         )
     if hours is not None and not hours.is_open(request.at):
-        raise refused(policy, "opening-hours", f"the node is closed now; it is open {hours}")
+        raise refusal(policy, "opening-hours", f"the node is closed now; it is open {hours}")
     if account.was_admitted(request.message_id):
         return  # its first answer was lost in a crash, before it left
     if rules.per_run is not None and account.of_run(request.run_id) >= rules.per_run:
-        raise refused(
+        raise refusal(
             policy, "messages.per-run", f"{rules.per_run} messages of one run are answered"
         )
     since = account.since(request.at - _HOUR_S)
     if rules.per_hour is not None and since >= rules.per_hour:
-        raise refused(
+        raise refusal(
             policy, "messages.per-hour", f"{rules.per_hour} messages in an hour are answered"
         )
 
@@ -106,7 +106,7 @@ def check_app(policy: Policy, app: AppIdentity) -> None:
             and (rule.signers is None or app.signer in rule.signers)
         ):
             return
-    raise refused(
+    raise refusal(
         policy,
         "[apps]",
         "this app is not among those that may run: "

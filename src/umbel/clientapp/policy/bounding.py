@@ -38,7 +38,7 @@ class Pair(NamedTuple):
     after: NDArray[Any]
 
 
-def normals(key: bytes) -> Normals:
+def normals_of(key: bytes) -> Normals:
     """Return the draws that a secret key stands for; a key is used once."""
     source, calls = NoiseSource(key, seeded=False), count()
 

@@ -26,14 +26,14 @@ class Explanation:
     warnings: tuple[str, ...]
 
 
-def explained(policy: Policy) -> Explanation:
+def explain_policy(policy: Policy) -> Explanation:
     r"""Return a policy in plain words.
 
     Examples
     --------
     >>> from umbel.clientapp.policy.document import parse_policy
     >>> policy = parse_policy('contact = "dpo@clinic"\n[messages]\ntypes = ["evaluate"]')
-    >>> dict(explained(policy).sentences)["arrays"]
+    >>> dict(explain_policy(policy).sentences)["arrays"]
     'No arrays leave.'
     """
     sentences = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from umbel.base import Scalar
-from umbel.clientapp.policy.refusing import refused
+from umbel.clientapp.policy.refusing import refusal
 from umbel.clientapp.policy.rules import Policy
 from umbel.records import ArrayRecord, ConfigRecord, Record, RecordDict, encode, size_bytes
 
@@ -36,18 +36,18 @@ def check_content(policy: Policy, message_type: str, message: RecordDict) -> Non
     rules = policy.secure_aggregation
     if not asks_for_masks(message):
         if rules is not None and rules.required and message_type.partition(".")[0] == "train":
-            raise refused(
+            raise refusal(
                 policy,
                 "secure-aggregation.required",
                 "training is answered under secure aggregation alone",
             )
         return
     if rules is None:
-        raise refused(policy, "secure-aggregation", "this node takes no part in it")
+        raise refusal(policy, "secure-aggregation", "this node takes no part in it")
     told = message.config_records[SECAGG]
     nodes = told.get(_COHORTS.get(str(told.get("stage")), ""))
     if isinstance(nodes, list) and len(set(nodes)) < rules.minimum_cohort:
-        raise refused(
+        raise refusal(
             policy,
             "secure-aggregation.minimum-cohort",
             f"a sum of {len(set(nodes))} clients hides too little: {rules.minimum_cohort} have to "
@@ -71,19 +71,19 @@ def masked_records(policy: Policy, message: RecordDict, reply: RecordDict) -> di
     if arrays is not None:
         vector = arrays.get(_VECTOR)
         if vector is None or len(arrays) > 1 or vector.view().dtype.kind != "u":
-            raise refused(
+            raise refusal(
                 policy, "secure-aggregation", "a masked update is one vector of unsigned integers"
             )
         numbers = [
             array.view().size for r in message.array_records.values() for array in r.values()
         ]
         if vector.view().size > _BESIDE_THE_MODEL + sum(numbers):
-            raise refused(policy, "secure-aggregation", "a masked vector is as long as the model")
+            raise refusal(policy, "secure-aggregation", "a masked vector is as long as the model")
         left[_MASKED] = ArrayRecord({_VECTOR: vector})
     settings = reply.config_records.get(SECAGG)
     if settings is not None:
         if size_bytes(encode(RecordDict({SECAGG: settings}))) > _SETTINGS_MAX_BYTES:
-            raise refused(
+            raise refusal(
                 policy,
                 "secure-aggregation",
                 f"keys and shares have at most {_SETTINGS_MAX_BYTES} bytes",

@@ -6,7 +6,7 @@ from umbel.base import PolicyRefused
 from umbel.clientapp.policy.rules import Policy
 
 
-def refused(policy: Policy, rule: str, text: str, detail: str = "") -> PolicyRefused:
+def refusal(policy: Policy, rule: str, text: str, detail: str = "") -> PolicyRefused:
     r"""Return the error for a refusal.
 
     Parameters
@@ -24,7 +24,7 @@ def refused(policy: Policy, rule: str, text: str, detail: str = "") -> PolicyRef
     --------
     >>> from umbel.clientapp.policy.document import parse_policy
     >>> policy = parse_policy('contact = "dpo@clinic"\n[messages]\ntypes = ["train"]')
-    >>> str(refused(policy, "arrays", "no arrays leave this node"))
+    >>> str(refusal(policy, "arrays", "no arrays leave this node"))
     "[U408] the node's policy ([arrays]): no arrays leave this node. Hint: turn to dpo@clinic"
     """
     error = PolicyRefused(f"the node's policy ([{rule}]): {text}", hint=f"turn to {policy.contact}")

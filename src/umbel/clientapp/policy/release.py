@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from umbel.base import Scalar
 from umbel.clientapp.policy.bounding import Normals, Pair, bounded, is_float, norm
 from umbel.clientapp.policy.masked import asks_for_masks, masked_records
-from umbel.clientapp.policy.refusing import refused
+from umbel.clientapp.policy.refusing import refusal
 from umbel.clientapp.policy.rules import ArrayRules, MetricRule, Policy, PrivacyFloor
 from umbel.records import Array, ArrayRecord, ConfigRecord, MetricRecord, Record, RecordDict
 
@@ -24,7 +24,7 @@ _NUMBERS = ("bool", "int", "uint", "float", "bfloat")
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class ReleasedReply:
     """What may leave.
 
     Attributes
@@ -40,7 +40,9 @@ class Released:
     noise_multipliers: tuple[float, ...]
 
 
-def release(policy: Policy, message: RecordDict, reply: RecordDict, normals: Normals) -> Released:
+def release_reply(
+    policy: Policy, message: RecordDict, reply: RecordDict, normals: Normals
+) -> ReleasedReply:
     """Return what may leave of a reply.
 
     Parameters
@@ -61,14 +63,14 @@ def release(policy: Policy, message: RecordDict, reply: RecordDict, normals: Nor
     """
     for record in reply.values():
         if not isinstance(record, ArrayRecord | MetricRecord | ConfigRecord):
-            raise refused(policy, "arrays", "a record is of a kind that is not known here")
+            raise refusal(policy, "arrays", "a record is of a kind that is not known here")
     content: dict[str, Record] = {}
     if asks_for_masks(message):
         content |= masked_records(policy, message, reply)
         reply = RecordDict({k: record for k, record in reply.items() if k not in content})
     pairs = list(_checked_arrays(policy, message, reply))
     if pairs and policy.secure_aggregation is not None and policy.secure_aggregation.required:
-        raise refused(policy, "secure-aggregation", "arrays leave this node masked, or not at all")
+        raise refusal(policy, "secure-aggregation", "arrays leave this node masked, or not at all")
     arrays, multipliers = _bounded_arrays(policy, pairs, normals)
     for pair, array in zip(pairs, arrays, strict=True):
         record = content.setdefault(pair.record, ArrayRecord())
@@ -79,7 +81,7 @@ def release(policy: Policy, message: RecordDict, reply: RecordDict, normals: Nor
     settings = _settings(policy, reply)
     if settings is not None:
         content[_CONFIG] = settings
-    return Released(RecordDict(content), (*multipliers, *noisy))
+    return ReleasedReply(RecordDict(content), (*multipliers, *noisy))
 
 
 def multipliers_of_arrays(policy: Policy) -> tuple[float, ...]:
@@ -105,7 +107,7 @@ def _checked_arrays(policy: Policy, message: RecordDict, reply: RecordDict) -> I
         return
     rules = policy.arrays
     if rules is None:
-        raise refused(policy, "arrays", "no arrays leave this node")
+        raise refusal(policy, "arrays", "no arrays leave this node")
     sent = {
         (name, key): array
         for name, record in message.array_records.items()
@@ -118,7 +120,7 @@ def _checked_arrays(policy: Policy, message: RecordDict, reply: RecordDict) -> I
     empty = [name for name in reply.array_records if name not in records]
     if strange or empty:
         names = ["/".join(place) for place in strange] + empty
-        raise refused(
+        raise refusal(
             policy,
             "arrays.also",
             f"{len(names)} arrays have no counterpart of their name in the message",
@@ -140,11 +142,11 @@ def _place(name: str) -> tuple[str, str]:
 def _check_total(policy: Policy, rules: ArrayRules, arrays: list[Array]) -> None:
     size = sum(array.nbytes for array in arrays)
     if rules.max_count is not None and len(arrays) > rules.max_count:
-        raise refused(
+        raise refusal(
             policy, "arrays.max-count", f"at most {rules.max_count} arrays leave in one reply"
         )
     if rules.max_bytes is not None and size > rules.max_bytes:
-        raise refused(
+        raise refusal(
             policy,
             "arrays.max-bytes",
             f"the arrays of a reply have at most {rules.max_bytes} bytes together",
@@ -162,9 +164,9 @@ def _check_array(
     name = "/".join(place)
     is_extra = sent is None or name in rules.also
     if not array.dtype.startswith(_NUMBERS):
-        raise refused(policy, "arrays.dtypes", "only numbers leave this node", f"{name}: {array!r}")
+        raise refusal(policy, "arrays.dtypes", "only numbers leave this node", f"{name}: {array!r}")
     if rules.dtypes is not None and array.dtype not in rules.dtypes:
-        raise refused(
+        raise refusal(
             policy,
             "arrays.dtypes",
             f"arrays leave with dtype {' or '.join(rules.dtypes)}",
@@ -173,11 +175,11 @@ def _check_array(
     if is_extra or sent is None:
         return
     if array.shape != sent.shape:
-        raise refused(
+        raise refusal(
             policy, "arrays", "an array has another shape than in the message", f"{name}: {array!r}"
         )
     if rules.dtypes is None and array.dtype != sent.dtype:
-        raise refused(
+        raise refusal(
             policy,
             "arrays.dtypes",
             "an array has another dtype than in the message",
@@ -216,7 +218,7 @@ def _measured(policy: Policy, floor: PrivacyFloor, pair: Pair) -> Pair:
     """Return where an array is measured from; what is not floating goes back as it came."""
     if not is_float(pair.after.dtype):
         if pair.before is None:
-            raise refused(
+            raise refusal(
                 policy,
                 "privacy.clip",
                 "only floating-point numbers can be bounded, and an array holds others",
@@ -228,7 +230,7 @@ def _measured(policy: Policy, floor: PrivacyFloor, pair: Pair) -> Pair:
 
 def _not_finite(policy: Policy, pair: Pair | None) -> Exception:
     where = "" if pair is None else f"{pair.record}/{pair.key}"
-    return refused(policy, "arrays", "an array holds NaN, infinity, or is too large", where)
+    return refusal(policy, "arrays", "an array holds NaN, infinity, or is too large", where)
 
 
 # ---- Metrics and settings
@@ -240,7 +242,7 @@ def _metrics(
     records = reply.metric_records
     strange = [name for name in records if name != _METRICS]
     if strange:
-        raise refused(
+        raise refusal(
             policy,
             "metrics",
             f"metrics leave in a record called {_METRICS!r}",
@@ -252,7 +254,7 @@ def _metrics(
     unknown = [name for name in given if name not in policy.metrics]
     if unknown:
         allowed = ", ".join(policy.metrics) or "none"
-        raise refused(
+        raise refusal(
             policy,
             "metrics",
             f"{len(unknown)} metrics are not among those that may leave: {allowed}",
@@ -262,7 +264,7 @@ def _metrics(
         if name in given:
             value = given[name]
             if isinstance(value, list) or not math.isfinite(value):
-                raise refused(policy, f"metrics.{name}", "a metric is one finite number")
+                raise refusal(policy, f"metrics.{name}", "a metric is one finite number")
             left[name] = _told(rule, value, normals)
             if rule.noise_multiplier is not None:
                 noisy.append(rule.noise_multiplier)
@@ -290,7 +292,7 @@ def _settings(policy: Policy, reply: RecordDict) -> ConfigRecord | None:
     records = reply.config_records
     strange = [name for name in records if name != _CONFIG]
     if strange:
-        raise refused(
+        raise refusal(
             policy,
             "configs",
             f"settings leave in a record called {_CONFIG!r}",
@@ -302,7 +304,7 @@ def _settings(policy: Policy, reply: RecordDict) -> ConfigRecord | None:
     unknown = [name for name in given if name not in policy.configs]
     if unknown:
         allowed = ", ".join(policy.configs) or "none"
-        raise refused(
+        raise refusal(
             policy,
             "configs",
             f"{len(unknown)} settings are not among those that may leave: {allowed}",
@@ -312,7 +314,7 @@ def _settings(policy: Policy, reply: RecordDict) -> ConfigRecord | None:
         if name in given:
             value = given[name]
             if not _is_one_of(value, rule.values):
-                raise refused(policy, f"configs.{name}", "a value is not among those listed")
+                raise refusal(policy, f"configs.{name}", "a value is not among those listed")
             left[name] = value
     return left
 

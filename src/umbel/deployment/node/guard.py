@@ -27,15 +27,15 @@ from umbel.base import (
 from umbel.clientapp import (
     Account,
     Policy,
-    Request,
+    PolicyRequest,
     check_budget,
     check_content,
     check_request,
     error_fields,
     message_content,
-    normals,
-    refused,
-    release,
+    normals_of,
+    refusal,
+    release_reply,
     settings_of_masks,
     told_failure,
 )
@@ -118,7 +118,7 @@ class Guard:
         PolicyRefused
             It may not be answered.
         """
-        request = Request(
+        request = PolicyRequest(
             run_id=task.run.run_id,
             message_id=task.message_id,
             message_type=task.message_type,
@@ -179,7 +179,7 @@ class Guard:
         message = message_content(_own_copy(task, body), task.records)
         path = self._journal.reply_path(outcome)
         reply = decode(self._own_copy_of_reply(path, task))
-        released = release(self.policy, message, reply, normals(fresh_key()))
+        released = release_reply(self.policy, message, reply, normals_of(fresh_key()))
         draft = path.with_suffix(".released")
         with draft.open("wb", buffering=0) as file:
             size, digest = write_hashed(file, encode(released.content))
@@ -200,7 +200,7 @@ class Guard:
         with path.open("rb") as file:
             data = file.read(limit + 1)
         if len(data) > limit:
-            raise refused(
+            raise refusal(
                 self.policy, "arrays.max-bytes", f"a reply has at most {limit} bytes in all"
             )
         return data
@@ -220,7 +220,7 @@ class Guard:
         """Refuse what has not left yet and was not let out under this policy."""
         for outcome in self._journal.done():
             if outcome.policy != self.policy.digest:
-                error = refused(self.policy, "policy", "the reply was made under other rules")
+                error = refusal(self.policy, "policy", "the reply was made under other rules")
                 self._journal.commit(self.refusal(outcome.run_id, outcome.message_id, error))
 
 
