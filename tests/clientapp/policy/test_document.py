@@ -1,5 +1,6 @@
 """Reading a policy: what is not known or not possible is an error, and says what would be."""
 
+import doctest
 import re
 from pathlib import Path
 
@@ -134,3 +135,10 @@ def test_the_docs_list_every_key_and_no_other():
 @pytest.mark.parametrize("file", sorted((ROOT / "examples" / "policies").glob("*.toml")), ids=str)
 def test_every_shipped_policy_can_be_read(file):
     assert parse_policy(file.read_text(encoding="utf-8"), str(file)).contact
+
+
+def test_the_examples_of_the_docs_run():
+    page = ROOT / "docs" / "policy.md"
+    result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert result.failed == 0
+    assert result.attempted >= page.read_text(encoding="utf-8").count("```pycon") > 0

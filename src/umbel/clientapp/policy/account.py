@@ -15,7 +15,7 @@ from typing import Any
 
 from umbel.clientapp.policy.refusing import refusal
 from umbel.clientapp.policy.rules import Policy
-from umbel.privacy import gaussian_epsilon
+from umbel.privacy import gaussian_delta, gaussian_epsilon
 
 Entry = dict[str, Any]
 """Something that happened, as JSON can hold it."""
@@ -90,10 +90,10 @@ class Account:
             One of them does not.
         """
         floor = self._policy.privacy
-        if floor is None or floor.epsilon is None or not multipliers:
+        if floor is None or floor.epsilon is None or floor.delta is None or not multipliers:
             return
         more = _precision(multipliers)
-        if self._epsilon(self._precision + more) > floor.epsilon:
+        if not _is_within(self._precision + more, floor.epsilon, floor.delta):
             raise refusal(
                 self._policy,
                 "privacy.epsilon",
@@ -102,7 +102,8 @@ class Account:
             )
         parts = [rule.epsilon for rule in self._policy.apps if rule.name == app]
         limit = max((part for part in parts if part is not None), default=None)
-        if limit is not None and self._epsilon(self._precision_of[app] + more) > limit:
+        own = self._precision_of[app] + more
+        if limit is not None and not _is_within(own, limit, floor.delta):
             raise refusal(
                 self._policy,
                 "[apps].epsilon",
@@ -142,7 +143,7 @@ class Account:
         floor = self._policy.privacy
         if not precision or floor is None or floor.delta is None:
             return 0.0
-        return gaussian_epsilon(1 / math.sqrt(precision), floor.delta, 1.0)
+        return gaussian_epsilon(1 / math.sqrt(precision), floor.delta)
 
     def _admit(self, run_id: str, message_id: str, at: float) -> None:
         if message_id not in self._open:
@@ -177,10 +178,14 @@ def releases_within(multipliers: tuple[float, ...], epsilon: float, delta: float
     count = 0
     step = 1 << 40
     while step:
-        if gaussian_epsilon(1 / math.sqrt((count + step) * each), delta, 1.0) <= epsilon:
+        if _is_within((count + step) * each, epsilon, delta):
             count += step
         step >>= 1
     return count
+
+
+def _is_within(precision: float, epsilon: float, delta: float) -> bool:
+    return gaussian_delta(1 / math.sqrt(precision), epsilon) <= delta
 
 
 def _precision(multipliers: Any) -> float:

@@ -155,7 +155,7 @@ def _privacy(policy: Policy) -> str:
         return "Nothing is clipped, and no noise is added."
     done = []
     if floor.clip is not None:
-        what = "the arrays" if floor.reply_is == "update" else "the change that a reply makes"
+        what = "the update" if floor.reply_is == "update" else "the change that a reply makes"
         done.append(f"{what} has at most the L2 norm {floor.clip:g}")
     if floor.clip is not None and floor.noise_multiplier is not None:
         sigma = floor.clip * floor.noise_multiplier
