@@ -15,7 +15,7 @@ import pytest
 ML_LIBRARY = ("records/bridges/*",)
 HOMES = {
     "cloudpickle": ("simulation/*", "testing/*"),
-    "cryptography": ("secagg/*", "deployment/*"),
+    "cryptography": ("base/keystream.py", "secagg/*", "deployment/*"),
     "datasets": ("flwr/datasets/huggingface.py",),
     "grpc": ("deployment/*",),
     "jax": ML_LIBRARY,

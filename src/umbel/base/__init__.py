@@ -31,6 +31,7 @@ from umbel.base.errors import (
     ReplyTimeout,
     Revoked,
     RoundError,
+    SecAggAborted,
     SecurityError,
     StateError,
     StoreFull,
@@ -43,6 +44,7 @@ from umbel.base.errors import (
 )
 from umbel.base.files import mapped, write_hashed
 from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
+from umbel.base.keystream import KeyStream, derive_key, fresh_key
 from umbel.base.lifespan import Lifespan, check_lifespan, entered
 from umbel.base.limits import (
     HEADER_MAX_BYTES,
@@ -76,6 +78,7 @@ __all__ = [
     "ConfigError",
     "InvalidTransition",
     "JournalCorrupt",
+    "KeyStream",
     "Lifespan",
     "MissingDependency",
     "NodeLost",
@@ -94,6 +97,7 @@ __all__ = [
     "Revoked",
     "RoundError",
     "Scalar",
+    "SecAggAborted",
     "SecurityError",
     "Seeds",
     "Setting",
@@ -111,12 +115,14 @@ __all__ = [
     "check_lifespan",
     "config_folder",
     "content_hash",
+    "derive_key",
     "die_with_parent",
     "entered",
     "environment",
     "environment_of_children",
     "exit_text",
     "for_each",
+    "fresh_key",
     "global_sample",
     "limit_parallel",
     "limited_threads",
