@@ -143,6 +143,20 @@ class FixedPoint:
         """Return how far apart two neighbouring numbers are, for a client of the largest weight."""
         return self.bound(key) / self.levels
 
+    def error_max(self, key: str, weight: float, count: int) -> float:
+        """Return how far rounding can move a value of the mean, at most.
+
+        Parameters
+        ----------
+        key : str
+            The array.
+        weight : float
+            The sum of the weights.
+        count : int
+            How many clients are in the mean.
+        """
+        return 0.5 * count * self.step(key) * self.weight_max / weight
+
     def length(self, arrays: Arrays) -> int:
         """Return the length of the vector that stands for arrays like these, and a weight."""
         return 1 + sum(value.size for value in arrays.values())

@@ -19,7 +19,7 @@ from umbel.base import (
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord
 from umbel.serverapp.checkpoint import Checkpoint
 from umbel.serverapp.grid import Grid
-from umbel.serverapp.result import Result, RoundTiming
+from umbel.serverapp.result import Result, RoundTiming, failure_causes
 from umbel.serverapp.strategy import Callback, EvaluateFn, ShouldStop, Strategy
 from umbel.updates import all_finite
 
@@ -278,17 +278,10 @@ class RoundLoop:
         self._run.record_metrics("server", metrics)
 
     def _too_few(self, phase: Phase, count: int, needed: int, cohort: int) -> NotEnoughReplies:
-        nodes_by_cause: dict[str, list[int]] = {}
-        for failure in self._run.phase_failures:
-            cause = f"{failure.kind}: {failure.message}"
-            nodes_by_cause.setdefault(cause, []).append(failure.node_id)
-        causes = [
-            f"node {nodes[0]}{f' and {len(nodes) - 1} more' if nodes[1:] else ''}: {cause}"
-            for cause, nodes in list(nodes_by_cause.items())[:3]
-        ]
+        told = failure_causes(self._run.phase_failures)
         return NotEnoughReplies(
             f"{count} of {cohort} clients gave a usable reply and {needed} are needed"
-            + (f"; {'; '.join(causes)}" if causes else ""),
+            + (f"; {'; '.join(told)}" if told else ""),
             hint="mend the clients, lower min_completion, or set on_shortfall",
             round=self._run.server_round,
             phase=phase,

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
+from umbel.base import ConfigError, NotEnoughNodes, StateError
+from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from umbel.secagg import Plan, SecAggParameters, bits_for, choose_degree
+from umbel.serverapp import Grid, Strategy
+from umbel.strategies.secagground import SECAGG_RECORD, SecureRound
+from umbel.updates import Aggregator, Mean, ModularSum, UniformMean, WeightedMean
 
-from umbel.base import (
-    ConfigError,
-    NotEnoughNodes,
-    NotEnoughReplies,
-    SecAggAborted,
-    StateError,
-    content_hash,
-)
-from umbel.records import (
-    ArrayRecord,
-    ConfigRecord,
-    Error,
-    ErrorCode,
-    Message,
-    MessageType,
-    MetricRecord,
-    RecordDict,
-)
-from umbel.secagg import Plan, SecAggParameters, ServerSession, bits_for, choose_degree
-from umbel.serverapp import Grid, Run, Strategy, causes
-from umbel.updates import Aggregator, Mean, ModularSum, Total, UniformMean, WeightedMean
-
-T = TypeVar("T")
 Degree: TypeAlias = int | Literal["auto"] | None
-Answers: TypeAlias = dict[int, Mapping[str, Any]]
 
-RECORD = "secagg"
-CLIP = 8.0
 STAGE_TIMEOUT_S = 600.0
 
 
@@ -64,7 +42,13 @@ class Neighbours:
     active: bool
 
     def parameters(self, cohort: int, length: int, bits: int) -> SecAggParameters:
-        """Return the parameters of a session of a cohort of this size."""
+        """Return the parameters of a session of a cohort of this size.
+
+        Raises
+        ------
+        ConfigError
+            They keep nothing secret, or no graph does what was asked for.
+        """
         if self.degree == "auto":
             chosen = choose_degree(
                 cohort, corrupt=self.corrupt, dropout=self.dropout, active=self.active
@@ -79,41 +63,6 @@ class Neighbours:
         return SecAggParameters(threshold, length, bits, degree, self.active)
 
 
-@dataclass
-class Session:
-    """A round in progress.
-
-    Attributes
-    ----------
-    server : ServerSession
-        The protocol's state.
-    grid : Grid
-        Where the clients are.
-    plan : Plan
-        What is summed.
-    arrays : ArrayRecord
-        The model that was sent.
-    failed_before : int
-        How many failures the run had before it.
-    cohort : int
-        How many clients are in the roster.
-    """
-
-    server: ServerSession
-    grid: Grid
-    plan: Plan
-    arrays: ArrayRecord
-    failed_before: int
-    cohort: int = 0
-
-    @property
-    def needed(self) -> int:
-        """How many clients must be left at any time."""
-        parameters, cohort = self.server.parameters, self.cohort or len(self.server.nodes)
-        size = min(cohort, (parameters.degree or cohort) + 1)
-        return -(-parameters.threshold * cohort // size)
-
-
 class SecurelyAggregated(Strategy):
     """A strategy whose clients send masked updates; :func:`with_secagg` makes it.
 
@@ -122,19 +71,19 @@ class SecurelyAggregated(Strategy):
     strategy : Strategy
         What is wrapped.
     plan : Plan
-        What is summed; a cohort chooses the ``bits`` where they are 0.
+        What is summed; with ``bits=0``, the cohort decides how long a number is.
     neighbours : Neighbours
         Who shares masks with whom.
     minimum_cohort : int
         A smaller cohort is no round.
     stage_timeout_s : float
-        How long a step waits for its answers.
+        How many seconds a step waits for its answers.
     """
 
     def __init__(
         self,
         strategy: Strategy,
-        plan: Callable[[int], Plan],
+        plan: Plan,
         neighbours: Neighbours,
         minimum_cohort: int,
         stage_timeout_s: float,
@@ -148,71 +97,66 @@ class SecurelyAggregated(Strategy):
         self.on_shortfall = strategy.on_shortfall
         self.max_repeats = strategy.max_repeats
         self.require_finite = strategy.require_finite
-        self._session: Session | None = None
+        self._round: SecureRound | None = None
+        self._sent = ArrayRecord()
+        self._plan = plan
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        self._session = None
+        self._round = None
         messages = list(self._lent().configure_train(server_round, arrays, config, grid))
         if not messages:
             return []
         nodes = self._nodes(messages)
-        plan = self.plan(len(nodes))
-        content = _common(messages, plan.record)
-        model = content.array_records[plan.record]
-        length = plan.codec(len(nodes)).length(plan.origin(model.views()))
-        parameters = self.neighbours.parameters(len(nodes), length, plan.bits)
-        server = ServerSession(parameters, _name(grid.run), nodes)
-        session = Session(server, grid, plan, model, len(grid.run.failures))
-        self._session = session
-        offered = {**plan.to_config(), **parameters.payload()}
-        keys = self._ask(session, "advertise", dict.fromkeys(nodes, offered))
-        roster = self._step(session, server.roster, keys)
-        session.cohort = len(keys)
-        shares = self._ask(session, "share", dict.fromkeys(sorted(keys), roster))
-        relayed = self._step(session, server.relay, shares)
-        train = []
-        for message in messages:
-            node = int(message.metadata.dst_node_id)
-            if node in relayed:
-                record = _record(session, "mask", relayed[node])
-                message.content = RecordDict({**message.content, RECORD: record})
-                train.append(message)
-        return train
+        self._sent = _common(messages, self.plan.record)
+        plan = self._plan = replace(self.plan, bits=self.plan.bits or bits_for(len(nodes)))
+        codec = plan.codec(len(nodes))
+        length = codec.length(plan.origin(self._sent.views()))
+        parameters = self.neighbours.parameters(len(nodes), length, codec.bits)
+        begun = SecureRound(grid, parameters, nodes, self.minimum_cohort, self.stage_timeout_s)
+        self._round = begun
+        dealt = begun.deal(plan.to_config())
+        training = [m for m in messages if m.metadata.dst_node_id in dealt]
+        for message in training:
+            record = dealt[int(message.metadata.dst_node_id)]
+            message.content = RecordDict({**message.content, SECAGG_RECORD: record})
+        return training
 
     def train_aggregator(self, server_round: int) -> Aggregator[Any]:
-        parameters = self._begun().server.parameters
+        parameters = self._begun().parameters
         return ModularSum(parameters.length, parameters.bits)
 
     def finish_train(
         self, server_round: int, value: Any
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        session = self._begun()
-        total = self._opened(session, value)
-        plan, model = session.plan, session.arrays.views()
-        codec = plan.codec(session.cohort)
-        decoded = codec.decode(total, plan.origin(model))
+        begun, plan = self._begun(), self._plan
+        total = begun.opened(value)
+        codec = plan.codec(begun.cohort)
+        decoded = codec.decode(total, plan.origin(self._sent.views()))
         arrays, metrics = plan.split(decoded.arrays)
         for array in arrays.values():
             array.flags.writeable = False
-        session.grid.run.emit(
-            "secure_sum",
-            round=server_round,
-            asked=len(session.server.nodes),
-            clients=value.count,
-            threshold=session.server.parameters.threshold,
-            degree=session.server.parameters.degree or session.cohort - 1,
-            bits=codec.bits,
-            error_max=codec.error_max(decoded.weight, value.count),
-        )
-        self._session = None
+        if self.run is not None:
+            errors = [codec.error_max(key, decoded.weight, value.count) for key in arrays]
+            self.run.emit(
+                "secure_sum",
+                round=server_round,
+                asked=begun.asked,
+                clients=value.count,
+                threshold=begun.parameters.threshold,
+                degree=begun.parameters.degree or begun.cohort - 1,
+                bits=codec.bits,
+                error_max=max(errors, default=0.0),
+            )
+        self._round = None
         mean = Mean(ArrayRecord(arrays), metrics, decoded.weight, value.count)
         return self._lent().finish_train(server_round, mean)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
+        self._round = None
         return self._lent().configure_evaluate(server_round, arrays, config, grid)
 
     def evaluate_aggregator(self, server_round: int) -> Aggregator[Any]:
@@ -222,11 +166,10 @@ class SecurelyAggregated(Strategy):
         return self._lent().finish_evaluate(server_round, value)
 
     def replies_needed(self, cohort: int) -> int:
-        if self._session is None:
+        if self._round is None:
             return self.inner.replies_needed(cohort)
         # Of all that were asked, not only of those that got as far as training.
-        asked = len(self._session.server.nodes)
-        return max(self._session.needed, self.inner.replies_needed(asked))
+        return max(self._round.needed, self.inner.replies_needed(self._round.asked))
 
     def summary(self) -> str:
         return f"{self.inner.summary()} under secure aggregation"
@@ -242,10 +185,10 @@ class SecurelyAggregated(Strategy):
         self.inner.run, self.inner.current_arrays = self.run, self.current_arrays
         return self.inner
 
-    def _begun(self) -> Session:
-        if self._session is None:
+    def _begun(self) -> SecureRound:
+        if self._round is None:
             raise StateError("a secure aggregation goes on that has not begun")
-        return self._session
+        return self._round
 
     def _nodes(self, messages: list[Message]) -> list[int]:
         nodes = [int(message.metadata.dst_node_id) for message in messages]
@@ -262,132 +205,145 @@ class SecurelyAggregated(Strategy):
             )
         return nodes
 
-    def _ask(
-        self, session: Session, stage: str, payloads: Mapping[int, Mapping[str, Any]]
-    ) -> Answers:
-        """Send a step of the protocol to some nodes; return what those answered that did."""
-        run = session.grid.run
-        run.begin_phase(f"secagg.{stage}", list(payloads))
-        records: dict[int, ConfigRecord] = {}
-        messages = []
-        for node, payload in payloads.items():
-            # What all are sent alike is one record.
-            record = records.setdefault(id(payload), _record(session, stage, payload))
-            message = Message(RecordDict({RECORD: record}), node, MessageType.TRAIN)
-            message.metadata.group_id = f"{run.server_round}.{run.attempt}.{stage}"
-            messages.append(message)
-        answers: Answers = {}
-        timeout = self.stage_timeout_s
-        for reply in session.grid.send_and_receive(messages, timeout=timeout).each_once():
-            node = int(reply.metadata.src_node_id)
-            if not reply.has_content():
-                continue
-            record = reply.content.config_records.get(RECORD)
-            if record is None:
-                _fail(run, node, f"it answered step {stage!r} with no record {RECORD!r}. {_MOD}")
-            else:
-                answers[node] = record
-        run.sort_phase_failures()
-        return answers
 
-    def _step(self, session: Session, step: Callable[[Answers], T], answers: Answers) -> T:
-        """Take a step of the protocol, without the answers of clients that break it.
+def with_secagg(
+    strategy: Strategy,
+    *,
+    weight_max: float,
+    clip: float | Mapping[str, float] = 8.0,
+    threshold: int | float | None = None,
+    degree: Degree = None,
+    minimum_cohort: int = 3,
+    bits: int | None = None,
+    metrics: Mapping[str, float] | None = None,
+    active: bool = True,
+    corrupt: float = 0.1,
+    dropout: float = 0.1,
+    stage_timeout_s: float = STAGE_TIMEOUT_S,
+) -> SecurelyAggregated:
+    """Return a strategy that does the same without seeing any client's update.
 
-        Raises
-        ------
-        NotEnoughReplies
-            Too few answers are left to go on.
-        SecAggAborted
-            The answers do not fit together, and no client alone is to blame.
-        """
-        while True:
-            needed = max(session.needed, self.minimum_cohort)
-            if len(answers) < needed:
-                raise self._too_few(session, len(answers), needed)
-            try:
-                return step(answers)
-            except SecAggAborted as error:
-                node = error.context.get("node")
-                if not isinstance(node, int) or node not in answers:
-                    if "needed" in error.context:
-                        raise self._too_few(session, len(answers), needed, error) from error
-                    raise
-                _fail(session.grid.run, node, error.message)
-                del answers[node]
+    The client app has ``mods=[umbel.clientapp.secagg_mod()]``. The server gets vectors under masks
+    that cancel in the cohort's sum (Bonawitz et al. 2017, arXiv:1611.04482; with a ``degree``, Bell
+    et al. 2020, eprint 2020/704), and hands the weighted mean to the strategy. Any strategy will do
+    that folds its replies into a ``Mean`` and does not look at them one by one. What clients report
+    besides, the number of their examples included, stays with them. ``docs/secure-aggregation.md``
+    says what this protects against, and what not.
 
-    def _opened(self, session: Session, value: Total) -> Any:
-        """Return the sum without its masks."""
-        run, server = session.grid.run, session.server
-        failed = {failure.node_id for failure in run.phase_failures}
-        survivors = [node for node in run.cohort if node not in failed]
-        if len(survivors) != value.count or value.vector is None:
-            raise StateError(f"{value.count} vectors were summed, of {len(survivors)} clients")
-        run.sort_phase_failures()
-        told = self._step(session, lambda known: server.survivors(known), dict.fromkeys(survivors, {}))
-        asked = survivors
-        if server.parameters.active:
-            signed = self._ask(session, "consistency", dict.fromkeys(asked, told))
-            told = self._step(session, server.signatures, signed)
-            asked = sorted(signed)
-        shares = self._ask(session, "unmask", dict.fromkeys(asked, told))
-        total = np.require(value.vector, requirements=["C", "W"])
-        return self._step(session, lambda known: server.unmask(known, total), shares)
+    Parameters
+    ----------
+    strategy : Strategy
+        What to wrap; it is used from here on through the wrapper alone.
+    weight_max : float
+        The largest weight that a client may have. The nearer to what they have, the more exact.
+    clip : float or mapping of str to float, default=8.0
+        The largest magnitude that a value of an update may have, by patterns of array names where
+        it is a mapping. A client whose update goes beyond fails; nothing is cut off.
+    threshold : int or float, optional
+        So many clients of a neighbourhood, or such a part of it, must stay to the end: more than
+        half with ``active``. Two thirds by default.
+    degree : int, "auto" or None
+        With how many others each client shares masks: all by default; ``"auto"`` chooses the
+        fewest, and the threshold, by ``corrupt`` and ``dropout``.
+    minimum_cohort : int, default=3
+        A sum over fewer clients is not opened.
+    bits : {16, 32, 64}, optional
+        The size of a number; by default 32, and 64 for large cohorts.
+    metrics : mapping of str to float, optional
+        Metrics whose mean is taken along, and the largest magnitude of each. Others are dropped.
+    active : bool, default=True
+        Whether clients compare, with signatures, what the server told them. Without, the server is
+        trusted to follow the protocol.
+    corrupt, dropout : float, default=0.1
+        For ``degree="auto"``: the part of the cohort that may work with the server, and the part
+        that may drop out.
+    stage_timeout_s : float, default=600
+        How many seconds each step before and after training waits for the clients.
 
-    def _too_few(
-        self, session: Session, left: int, needed: int, error: SecAggAborted | None = None
-    ) -> NotEnoughReplies:
-        run, asked = session.grid.run, len(session.server.nodes)
-        step = run.phase.removeprefix("secagg.")
-        told = causes(run.failures[session.failed_before :])
-        return NotEnoughReplies(
-            f"{left} of {asked} clients are left after step {step!r} of the secure aggregation, "
-            f"and {needed} are needed"
-            + (f": {error.message}" if error is not None else "")
-            + (f"; {'; '.join(told)}" if told else ""),
-            hint=f"mend the clients, or lower the threshold; {_MOD}",
-            round=run.server_round,
-            phase="train",
-            replies=left,
-            needed=needed,
+    Raises
+    ------
+    ConfigError
+        The strategy sees single replies or takes no mean, or an argument is out of its range.
+        In a round: the parameters make no sense for the cohort, or its nodes are sent different
+        content.
+
+    Examples
+    --------
+    >>> from umbel.strategies import FedAvg
+    >>> with_secagg(FedAvg(min_train_nodes=5), weight_max=1000).summary()
+    'FedAvg(fraction_train=1.0, fraction_evaluate=1.0, weighted by num-examples) under secure
+    aggregation'
+    """
+    if degree == "auto" and threshold is not None:
+        raise ConfigError("degree='auto' chooses the threshold too", hint="leave threshold out")
+    if minimum_cohort < 2:
+        raise ConfigError(
+            f"minimum_cohort={minimum_cohort}", hint="a sum over one client is its update"
         )
+    plan = Plan(
+        clip=dict(clip) if isinstance(clip, Mapping) else {"*": clip},
+        weight_max=weight_max,
+        bits=0 if bits is None else bits,
+        weighted_by=_weighted_by(strategy),
+        record=str(getattr(strategy, "arrayrecord_key", "arrays")),
+        metrics=dict(metrics or {}),
+    )
+    replace(plan, bits=bits or 64).codec(minimum_cohort)  # raises if a bound makes no sense
+    neighbours = Neighbours(threshold, degree, corrupt, dropout, active)
+    if degree != "auto":
+        neighbours.parameters(max(minimum_cohort, 1000), 1, 32)
+    return SecurelyAggregated(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
 
 
-_MOD = "the client app needs mods=[umbel.clientapp.secagg_mod()]"
+def _weighted_by(strategy: Strategy) -> str:
+    """Return the metric that weights the strategy's mean; empty for equal weights."""
+    for name in ("aggregate_train", "aggregate_evaluate", "start"):
+        if getattr(type(strategy), name) is not getattr(Strategy, name):
+            raise ConfigError(
+                f"{type(strategy).__name__} overrides {name}, and there are no single replies "
+                "under secure aggregation",
+                hint="override train_aggregator and finish_train instead",
+            )
+    aggregator = strategy.train_aggregator(1)
+    # Exactly these: what is derived from them may look at replies one by one.
+    if type(aggregator) is UniformMean:
+        return ""
+    if type(aggregator) is WeightedMean:
+        return aggregator.weighted_by
+    raise ConfigError(
+        f"{type(strategy).__name__} folds its replies with {type(aggregator).__name__}, and "
+        "under secure aggregation there is only a weighted mean",
+        hint="take a strategy that averages, without train_metrics_aggr_fn",
+    )
 
 
-def _record(session: Session, stage: str, payload: Mapping[str, Any]) -> ConfigRecord:
-    return ConfigRecord({"stage": stage, "session": session.server.session, **payload})
+def _common(messages: list[Message], record: str) -> ArrayRecord:
+    """Return the model that the messages carry, if they all carry the same.
 
-
-def _name(run: Run) -> bytes:
-    """Return the id of a session: a run that is resumed asks under the same for the same."""
-    place = json.dumps([run.run_id, run.start, run.server_round, run.attempt])
-    return bytes.fromhex(content_hash([b"umbel-secagg-session", place.encode()]))
-
-
-def _fail(run: Run, node: int, reason: str) -> None:
-    code = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-    run.fail(node, Error(code, reason, kind=SecAggAborted.__name__))
-
-
-def _common(messages: list[Message], record: str) -> RecordDict:
-    """Return the content of the messages, if it is the same in all."""
+    Raises
+    ------
+    ConfigError
+        They do not.
+    """
     first = messages[0].content
-    if record not in first.array_records:
-        raise ConfigError(f"the messages carry no ArrayRecord {record!r} to start from")
     for message in messages[1:]:
         for name in {*first, *message.content}:
-            ours, theirs = first.get(name), message.content.get(name)
-            if not (ours is theirs or (type(ours) is type(theirs) and _same(ours, theirs))):
+            if not _same(first.get(name), message.content.get(name)):
                 raise ConfigError(
                     f"the clients of a cohort are sent different records {name!r}, so that one of "
                     "them could be told from the others by what comes of it",
                     hint="under secure aggregation all of a cohort get the same",
                 )
-    return first
+    if record not in first.array_records:
+        raise ConfigError(f"the messages carry no model in a record {record!r}")
+    return first.array_records[record]
 
 
 def _same(ours: Any, theirs: Any) -> bool:
+    if ours is theirs:
+        return True
+    if type(ours) is not type(theirs) or list(ours) != list(theirs):
+        return False
     if isinstance(ours, ArrayRecord):
-        return list(ours) == list(theirs) and all(ours[k] is theirs[k] for k in ours)
-    return bool(dict(ours) == dict(theirs))
+        return all(ours[key] is theirs[key] for key in ours)
+    return dict(ours) == dict(theirs)

@@ -13,7 +13,7 @@ from umbel.updates.arrays import NDArray
 
 
 @dataclass
-class Total:
+class ModularTotal:
     """The accumulator and outcome of a :class:`ModularSum`.
 
     Attributes
@@ -28,7 +28,7 @@ class Total:
     count: int = 0
 
 
-class ModularSum(Aggregator[Total]):
+class ModularSum(Aggregator[ModularTotal]):
     """The sum of one vector a reply, modulo ``2**bits``.
 
     Masks that cancel in the sum cancel to the last bit, whoever adds what.
@@ -61,10 +61,10 @@ class ModularSum(Aggregator[Total]):
         self.record = record
         self.key = key
 
-    def zero(self) -> Total:
-        return Total()
+    def zero(self) -> ModularTotal:
+        return ModularTotal()
 
-    def add(self, acc: Total, content: RecordDict) -> Total:
+    def add(self, acc: ModularTotal, content: RecordDict) -> ModularTotal:
         vector = self._read(content)
         if acc.vector is None:
             acc.vector = np.array(vector, f"uint{self.bits}", order="C")
@@ -73,7 +73,7 @@ class ModularSum(Aggregator[Total]):
         acc.count += 1
         return acc
 
-    def merge(self, left: Total, right: Total) -> Total:
+    def merge(self, left: ModularTotal, right: ModularTotal) -> ModularTotal:
         if left.vector is None:
             return right
         if right.vector is not None:
@@ -83,21 +83,21 @@ class ModularSum(Aggregator[Total]):
             left.count += right.count
         return left
 
-    def finish(self, acc: Total) -> Total:
+    def finish(self, acc: ModularTotal) -> ModularTotal:
         if acc.vector is None:
             raise AggregationError("there is no masked vector to sum up")
         return acc
 
-    def pack(self, acc: Total) -> RecordDict:
+    def pack(self, acc: ModularTotal) -> RecordDict:
         records = RecordDict({"totals": MetricRecord({"count": acc.count})})
         if acc.vector is not None:
             records["sums"] = ArrayRecord({self.key: acc.vector})
         return records
 
-    def unpack(self, content: RecordDict) -> Total:
+    def unpack(self, content: RecordDict) -> ModularTotal:
         sums = content.array_records.get("sums")
         vector = None if sums is None else sums.views()[self.key]
-        return Total(vector, int(content.metric_records["totals"]["count"]))  # type: ignore[arg-type]
+        return ModularTotal(vector, int(content.metric_records["totals"]["count"]))  # type: ignore[arg-type]
 
     def _read(self, content: RecordDict) -> NDArray:
         record = content.get(self.record)
