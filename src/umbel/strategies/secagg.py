@@ -291,7 +291,9 @@ def with_secagg(
     replace(plan, bits=bits or 64).codec(minimum_cohort)  # raises if a bound makes no sense
     neighbours = Neighbours(threshold, degree, corrupt, dropout, active)
     if degree != "auto":
-        neighbours.parameters(max(minimum_cohort, 1000), 1, 32)
+        problem = neighbours.parameters(1000, 1, 32).problem(1000 if degree is None else degree + 1)
+        if problem and not isinstance(threshold, int):
+            raise ConfigError(f"threshold={threshold}: {problem}", hint="more than half, or active")
     return SecurelyAggregated(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
 
 
