@@ -11,16 +11,15 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from umbel.base import KeyStream, RecordError, SecAggAborted, derive_key, fresh_key
+from umbel.base import ConfigError, KeyStream, SecAggAborted, derive_key, fresh_key
+from umbel.secagg.admission import admitted_survivors, check_roster, check_signatures
 from umbel.secagg.clientstate import ClientState, Stage
 from umbel.secagg.keys import (
-    SEAL_BYTES,
-    SIGNATURE_BYTES,
+    SEALED_BYTES,
     Channel,
     Identity,
     agreed,
     public_of,
-    verified,
 )
 from umbel.secagg.masks import Vector, add_masks, pair_key, pair_sign, self_key
 from umbel.secagg.parameters import SecAggParameters
@@ -28,9 +27,6 @@ from umbel.secagg.payloads import Payload, named, read_each, read_nodes
 from umbel.secagg.roster import Entry, Roster
 from umbel.secagg.shamir import SHARE_BYTES, check_share, split
 from umbel.secagg.transcript import digest
-
-SEALED_BYTES = 2 * SHARE_BYTES + SEAL_BYTES
-"""Bytes of a neighbour's shares of both secrets, sealed."""
 
 
 class ClientSession:
@@ -64,6 +60,7 @@ class ClientSession:
         identity: Identity | None = None,
         trusted: Collection[bytes] | None = None,
         minimum_cohort: int = 3,
+        colluders: int = 0,
     ) -> ClientSession:
         """Return a session with fresh keys.
 
@@ -83,9 +80,17 @@ class ClientSession:
             then a server can invent clients, and must be trusted not to.
         minimum_cohort : int
             A sum over fewer clients than this is refused; at least 2.
+        colluders : int
+            How many of its neighbours may collude with the server without giving away its update;
+            parameters that withstand fewer are refused.
+
+        Raises
+        ------
+        ConfigError
+            The minimum cohort is below 2.
         """
         if minimum_cohort < 2:
-            raise SecAggAborted(
+            raise ConfigError(
                 f"the minimum cohort must be at least 2, got {minimum_cohort}",
                 hint="a sum over one client is its update",
             )
@@ -100,6 +105,7 @@ class ClientSession:
                 session=session,
                 node=node,
                 minimum_cohort=minimum_cohort,
+                colluders=colluders,
                 trusted=None if trusted is None else frozenset(trusted),
                 entry=Entry(node, *keys, signature=signature),
                 signing_key=signing.private,
@@ -156,10 +162,7 @@ class ClientSession:
         state = self._state
         with self._step("share", "mask"):
             known = Roster.of(state.parameters, state.session, roster)
-            if known.entries.get(state.node) != state.entry:
-                raise SecAggAborted("the roster does not have this client's keys", node=state.node)
-            self._check_cohort(len(known.entries), "the roster")
-            known.check(state.trusted, state.node)
+            check_roster(state, known)
             state.roster = known
             return self._deal(known)
 
@@ -200,9 +203,9 @@ class ClientSession:
             The vector has another type or length than the parameters say.
         """
         state = self._state
-        self._check_vector(vector)
+        state.parameters.check_vector(vector)
         with self._step("mask", "consistency" if state.parameters.active else "unmask"):
-            roster = self._roster()
+            roster = state.known_roster()
             self._receive(roster, shares)
             state.model = digest("model", model_hash)
             binding = roster.binding(state.model)
@@ -252,8 +255,8 @@ class ClientSession:
         """
         with self._step("consistency", "unmask"):
             state = self._state
-            state.survivors = self._admit_survivors(survivors)
-            statement = self._roster().survival(state.model, state.survivors)
+            state.survivors = admitted_survivors(state, survivors)
+            statement = state.known_roster().survival(state.model, state.survivors)
             return {
                 "model": state.model,
                 "signature": Identity(state.signing_key).sign(statement),
@@ -279,9 +282,9 @@ class ClientSession:
         state = self._state
         with self._step("unmask", "done"):
             if state.parameters.active:
-                self._check_signatures(signatures)
+                check_signatures(state, signatures)
             else:
-                state.survivors = self._admit_survivors(signatures)
+                state.survivors = admitted_survivors(state, signatures)
             alive = set(state.survivors)
             stayed = sorted(alive.intersection(state.shares))
             dropped = sorted(set(state.shares) - alive)
@@ -295,77 +298,11 @@ class ClientSession:
             state.forget()
         return answer
 
-    def _admit_survivors(self, payload: Mapping[str, Any]) -> list[int]:
-        state, roster = self._state, self._roster()
-        survivors = read_nodes(payload, "survivors")
-        here = set(survivors)
-        if state.node not in here:
-            raise SecAggAborted(
-                "the server says that this client dropped out, and it has not", node=state.node
-            )
-        if not here <= set(roster.entries):
-            raise SecAggAborted(f"survivors are not in the roster: {named(here - {*roster.nodes})}")
-        self._check_cohort(len(survivors), "the survivors")
-        roster.check_enough(survivors, "mask", [state.node])
-        unheard = here.intersection(roster.graph.neighbours(state.node)) - set(state.shares)
-        if unheard:
-            raise SecAggAborted(
-                f"the server says that nodes survived whose shares it withheld: {named(unheard)}",
-                node=state.node,
-            )
-        if not roster.graph.connected(survivors):
-            raise SecAggAborted(
-                "the survivors fall apart into groups, and the sum of each would come out",
-                hint="raise the degree, or run the round again",
-            )
-        return survivors
-
-    def _check_signatures(self, payload: Mapping[str, Any]) -> None:
-        state, roster = self._state, self._roster()
-        signers = read_nodes(payload, "nodes")
-        strangers = set(signers) - set(state.survivors)
-        if strangers:
-            raise SecAggAborted(
-                f"signatures came from nodes not among the survivors: {named(strangers)}"
-            )
-        roster.check_enough(signers, "consistency", [state.node])
-        statement = roster.survival(state.model, state.survivors)
-        signatures = read_each(payload, "signatures", signers, SIGNATURE_BYTES)
-        for signer, signature in zip(signers, signatures, strict=True):
-            if not verified(roster.entries[signer].signing, signature, statement):
-                raise SecAggAborted(
-                    "a client did not sign the same model and the same survivors: the server "
-                    "shows different ones to different clients, or the signature is forged",
-                    node=signer,
-                )
-
-    def _check_cohort(self, size: int, what: str) -> None:
-        least = self._state.minimum_cohort
-        if size < least:
-            raise SecAggAborted(
-                f"{what} has {size} clients, and this client joins no sum of fewer than {least}",
-                node=self._state.node,
-            )
-
-    def _check_vector(self, vector: Vector) -> None:
-        wanted = self.parameters
-        if vector.dtype != wanted.dtype or vector.shape != (wanted.length,):
-            raise RecordError(
-                f"the vector must be {wanted.length} numbers of {wanted.dtype}, "
-                f"got shape {vector.shape} of {vector.dtype}"
-            )
-        if not (vector.flags.c_contiguous and vector.flags.writeable):
-            raise RecordError("the vector is masked in place: it must be contiguous and writeable")
-
     def _channel(self, other: int, *, sending: bool) -> Channel:
-        state, roster = self._state, self._roster()
+        state, roster = self._state, self._state.known_roster()
         secret = agreed(state.cipher_key, roster.entries[other].cipher, other)
         ends = (state.node, other) if sending else (other, state.node)
         return Channel(secret, state.session, roster.hash, *ends)
-
-    def _roster(self) -> Roster:
-        assert self._state.roster is not None  # every step after ``share`` has one
-        return self._state.roster
 
     @contextmanager
     def _step(self, stage: Stage, following: Stage) -> Iterator[None]:

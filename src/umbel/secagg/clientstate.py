@@ -27,6 +27,7 @@ class ClientState:
     session: bytes
     node: int
     minimum_cohort: int
+    colluders: int
     trusted: frozenset[bytes] | None
     entry: Entry
     signing_key: bytes = field(repr=False)
@@ -38,6 +39,11 @@ class ClientState:
     shares: dict[int, bytes] = field(default_factory=dict, repr=False)
     model: bytes = b""
     survivors: list[int] = field(default_factory=list)
+
+    def known_roster(self) -> Roster:
+        """Return the roster, which every step after ``share`` has."""
+        assert self.roster is not None
+        return self.roster
 
     def forget_keys(self) -> None:
         """Forget what is not needed once the vector is masked."""
@@ -56,6 +62,7 @@ class ClientState:
             "session": self.session.hex(),
             "node": self.node,
             "minimum_cohort": self.minimum_cohort,
+            "colluders": self.colluders,
             "trusted": None if self.trusted is None else sorted(k.hex() for k in self.trusted),
             "entry": entry_to_json(self.entry),
             "stage": self.stage,
@@ -86,6 +93,7 @@ class ClientState:
                 session=session,
                 node=known["node"],
                 minimum_cohort=known["minimum_cohort"],
+                colluders=known["colluders"],
                 trusted=None if trusted is None else frozenset(map(bytes.fromhex, trusted)),
                 entry=entry_from_json(known["entry"]),
                 stage=known["stage"],

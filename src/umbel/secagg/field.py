@@ -85,10 +85,16 @@ def weights_at_zero(points: Sequence[int]) -> Elements:
     7
     """
     x = np.array(points, np.uint64)
-    above, below = np.ones_like(x), np.ones_like(x)
-    for i, point in enumerate(x):
-        others = np.arange(len(x)) != i
-        above = np.where(others, reduced(above * point), above)
-        below = np.where(others, reduced(below * (point + _P - x)), below)
+    own = np.eye(len(x), dtype=bool)
+    above = _product(np.where(own, np.uint64(1), x))
+    below = _product(np.where(own, np.uint64(1), reduced(x + _P - x[:, None])))
     inverse = np.array([pow(int(value), -1, PRIME) for value in below], np.uint64)
     return reduced(above * inverse)
+
+
+def _product(table: Elements) -> Elements:
+    """Return the product of each row."""
+    while (width := table.shape[1]) > 1:
+        halves = reduced(table[:, : width // 2] * table[:, width // 2 : width // 2 * 2])
+        table = np.concatenate([halves, table[:, width // 2 * 2 :]], axis=1)
+    return table[:, 0]

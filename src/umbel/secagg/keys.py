@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from umbel.base import MissingDependency, SecAggAborted, derive_key, fresh_key
+from umbel.secagg.shamir import SHARE_BYTES
 from umbel.secagg.transcript import digest
 
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
-SEAL_BYTES = 16
-"""By how much a sealed text is longer."""
+SEALED_BYTES = 2 * SHARE_BYTES + 16
+"""Bytes of one client's shares of both its secrets, sealed for a neighbour."""
 
 _NONCE = bytes(12)  # a key seals one text only: it is derived for one sender and one receiver
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from umbel.base import ConfigError, SecAggAborted
+from umbel.base import ConfigError, RecordError, SecAggAborted
 from umbel.secagg.payloads import Payload, read_count
 from umbel.secagg.transcript import digest
 
@@ -23,9 +24,8 @@ class SecAggParameters:
     Parameters
     ----------
     threshold : int
-        How many members of a neighbourhood must answer to the end. With ``active``, more than half
-        of it; then the server and fewer than ``2 * threshold - size`` members of a neighbourhood
-        of that ``size`` cannot open its update together.
+        How many members of a neighbourhood must answer to the end; with ``active``, more than half
+        of it. ``withstands`` says how many of them may collude with the server.
     length : int
         Numbers in a client's vector.
     bits : {32, 16, 64}
@@ -92,6 +92,26 @@ class SecAggParameters:
                 f"of {size}: a server could have both kinds of share opened"
             )
         return None
+
+    def withstands(self, size: int) -> int:
+        """Return how many members of a neighbourhood of this size may collude with the server."""
+        return 2 * self.threshold - size - 1 if self.active else self.threshold - 1
+
+    def check_vector(self, vector: npt.NDArray[Any]) -> None:
+        """Refuse what masks cannot be added to in place.
+
+        Raises
+        ------
+        RecordError
+            The type or the length differs, or the numbers do not lie side by side.
+        """
+        if vector.dtype != self.dtype or vector.shape != (self.length,):
+            raise RecordError(
+                f"the vector must be {self.length} numbers of {self.dtype}, "
+                f"got shape {vector.shape} of {vector.dtype}"
+            )
+        if not (vector.flags.c_contiguous and vector.flags.writeable):
+            raise RecordError("the vector is changed in place: it must be contiguous and writeable")
 
     def payload(self) -> Payload:
         """Return the parameters as they travel to the clients."""

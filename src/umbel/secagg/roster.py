@@ -201,6 +201,20 @@ class Roster:
                     needed=self.parameters.threshold,
                 )
 
+    def check_connected(self, survivors: Collection[int]) -> None:
+        """Refuse survivors that do not hang together.
+
+        Raises
+        ------
+        SecAggAborted
+            With the reason.
+        """
+        if not self.graph.connected(survivors):
+            raise SecAggAborted(
+                "the survivors fall apart into groups, and the sum of each would come out",
+                hint="raise the degree, or run the round again",
+            )
+
     def payload(self) -> Payload:
         """Return the roster as the server sends it to all."""
         lists: Payload = {"nodes": self.nodes}

@@ -6,22 +6,19 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
-from umbel.base import InvalidTransition, RecordError, SecAggAborted
+from umbel.base import InvalidTransition, SecAggAborted
 from umbel.secagg.clientstate import roster_from_json, roster_to_json
-from umbel.secagg.keys import SEAL_BYTES, SIGNATURE_BYTES, verified
+from umbel.secagg.keys import SEALED_BYTES, SIGNATURE_BYTES, verified
 from umbel.secagg.masks import Vector, add_masks
 from umbel.secagg.parameters import SecAggParameters
 from umbel.secagg.payloads import Payload, named, read_bytes, read_each, read_nodes
 from umbel.secagg.roster import Entry, Roster
-from umbel.secagg.shamir import SHARE_BYTES
 from umbel.secagg.transcript import HASH_BYTES
 from umbel.secagg.unmasking import Opening
 
 ServerStage: TypeAlias = Literal["roster", "relay", "survivors", "signatures", "unmask", "done"]
 Replies: TypeAlias = Mapping[int, Mapping[str, Any]]
 """What nodes answered to one step, by node id; who is not in it has dropped out."""
-
-_SEALED_BYTES = 2 * SHARE_BYTES + SEAL_BYTES
 
 
 class ServerSession:
@@ -102,7 +99,7 @@ class ServerSession:
             receivers = read_nodes(reply, "to", sender)
             if tuple(receivers) != roster.graph.neighbours(sender):
                 raise SecAggAborted("shares must go to each neighbour", node=sender)
-            sealed = read_each(reply, "sealed", receivers, _SEALED_BYTES, sender)
+            sealed = read_each(reply, "sealed", receivers, SEALED_BYTES, sender)
             self._commitments[sender] = read_bytes(reply, "commitment", HASH_BYTES, sender)
             for receiver, text in zip(receivers, sealed, strict=True):
                 if receiver in relayed:
@@ -124,11 +121,7 @@ class ServerSession:
         self._survivors = sorted(nodes)
         self._among(self._survivors, self._commitments, "those that shared their secrets")
         roster.check_enough(self._survivors, "mask", self._needed())
-        if not roster.graph.connected(self._survivors):
-            raise SecAggAborted(
-                "the survivors fall apart into groups, and the sum of each would come out",
-                hint="raise the degree, or run the round again",
-            )
+        roster.check_connected(self._survivors)
         self._signers = self._survivors
         self.stage = "signatures" if self.parameters.active else "unmask"
         return {"survivors": self._survivors}
@@ -172,17 +165,11 @@ class ServerSession:
         SecAggAborted
             Too few answered, a share is not one, or a secret's shares do not fit together.
         RecordError
-            The sum has another type or length than the parameters say.
+            The sum has another type or length than the parameters say, or is not contiguous.
         """
         self._at("unmask")
         roster = self._known()
-        if masked_sum.dtype != self.parameters.dtype or masked_sum.shape != (
-            self.parameters.length,
-        ):
-            raise RecordError(
-                f"the sum must be {self.parameters.length} numbers of {self.parameters.dtype}, "
-                f"got shape {masked_sum.shape} of {masked_sum.dtype}"
-            )
+        self.parameters.check_vector(masked_sum)
         self._among(replies, self._signers, "those that were asked")
         model = self._one_model(replies)
         needed = self._needed()
