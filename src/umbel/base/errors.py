@@ -227,6 +227,12 @@ class Revoked(SecurityError):
     code = "U406"
 
 
+class SecAggAborted(SecurityError):
+    """Secure aggregation stopped before anything that it protects was given away."""
+
+    code = "U407"
+
+
 class PolicyRefused(SecurityError):
     """The policy of a node's owner does not let a message in, or its reply out.
 

@@ -27,6 +27,7 @@ from umbel.clientapp.policy import (
     settings_of_masks,
     told_failure,
 )
+from umbel.clientapp.secagg import secagg_mod
 from umbel.clientapp.serving import Answer, Envelope, ErrorFields, error_fields, serve
 from umbel.clientapp.size import message_size_mod
 from umbel.clientapp.tasks import answer_task, message_content
@@ -74,6 +75,7 @@ __all__ = [
     "personal_layers_mod",
     "refusal",
     "release_reply",
+    "secagg_mod",
     "serve",
     "settings_of_masks",
     "timing_mod",

@@ -24,6 +24,7 @@ from umbel.strategies.normbounding import NormBounding
 from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
 from umbel.strategies.scaffold import Scaffold
+from umbel.strategies.secagg import SecurelyAggregated, with_secagg
 
 __all__ = [
     "Bulyan",
@@ -55,5 +56,7 @@ __all__ = [
     "PowerOfChoice",
     "QFedAvg",
     "Scaffold",
+    "SecurelyAggregated",
     "with_compression",
+    "with_secagg",
 ]
