@@ -8,8 +8,9 @@ import struct
 import numpy as np
 import pytest
 
-from umbel.base import ConfigError, PolicyRefused, VirtualClock, content_hash
+from umbel.base import ConfigError, PolicyRefused, ProtocolError, VirtualClock, content_hash
 from umbel.clientapp import parse_policy
+from umbel.deployment.node.delivery import _reply
 from umbel.deployment.node.guard import LEDGER_NAME, Guard
 from umbel.deployment.node.journal import Failure, Journal, Outcome
 from umbel.deployment.wire import umbel_pb2 as wire
@@ -129,6 +130,14 @@ class TestHostileApps:
         os.close(handles[0])
         assert SECRET.encode() not in node.left(outcome)
 
+    def test_nor_is_a_file_that_is_replaced_before_it_is_sent(self, node):
+        outcome = node.answer(node.task())
+        sent = asyncio.run(_reply(None, node.journal, outcome))
+        assert sent.content == node.left(outcome)
+        node.journal.reply_path(outcome).write_bytes(node.honest())
+        with pytest.raises(ProtocolError, match="changed on this node"):
+            asyncio.run(_reply(None, node.journal, outcome))
+
     def test_a_message_that_the_app_changed_is_no_measure(self, node):
         raw = np.full(100, 1e6, np.float32)
         forged = b"".join(encode(RecordDict({"arrays": ArrayRecord({"w": raw})})))
@@ -193,7 +202,7 @@ class TestBudget:
         assert "budget of the data set is spent" in failure.reason
         node.close()
         node.open()
-        assert node.guard.epsilon == pytest.approx(2.5, rel=0.2)
+        assert "of the budget of 'd', ε = 2.5, 2.2" in str(node.guard)
         node.clock.advance(2 * 3600)
 
         async def never():

@@ -106,7 +106,7 @@ class Account:
         if limit is not None and not _is_within(own, limit, floor.delta):
             raise refusal(
                 self._policy,
-                "[apps].epsilon",
+                "apps.epsilon",
                 f"this app's part of the privacy budget is spent: ε = {limit:g}",
                 f"app {app!r}",
             )

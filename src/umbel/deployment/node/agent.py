@@ -86,6 +86,8 @@ class Agent:
 
     async def run(self, leave: asyncio.Event) -> None:
         """Stay connected and work until ``leave`` is set and what is at hand is done."""
+        if self._guard is not None:
+            self._say("policy", str(self._guard))
         sessions = asyncio.create_task(self._stay_connected())
         leaving = asyncio.create_task(leave.wait())
         try:

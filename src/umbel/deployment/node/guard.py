@@ -96,10 +96,15 @@ class Guard:
             self._account.replay(entry)
         self._refuse_what_is_older()
 
-    @property
-    def epsilon(self) -> float:
-        """What is spent of the data set's privacy budget."""
-        return self._account.epsilon()
+    def __str__(self) -> str:
+        floor = self.policy.privacy
+        if floor is None or floor.epsilon is None:
+            return "a policy is in force"
+        spent = self._account.epsilon()
+        return (
+            f"a policy is in force; of the budget of {floor.data_set!r}, ε = {floor.epsilon:g}, "
+            f"{spent:.4g} is spent"
+        )
 
     @property
     def node_config(self) -> dict[str, Scalar]:

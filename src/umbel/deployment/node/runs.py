@@ -173,8 +173,8 @@ class LocalRun:
             "node_id": self._node_id,
             "node_config": {
                 "partition-id": self._node_id,
-                **({} if self._guard is None else self._guard.node_config),
                 **self._settings.node_config,
+                **({} if self._guard is None else self._guard.node_config),
             },
             "run_config": json.loads(self.info.run_config or "{}"),
         }
