@@ -18,6 +18,7 @@ SECRET = "Mrs-Smith-born-1950-HIV"
 REFUSED = {
     "more_arrays": "[arrays.also]",
     "another_record": "[arrays.also]",
+    "missing_arrays": "[arrays.partial]",
     "another_shape": "[arrays]",
     "text_in_an_array": "[arrays.dtypes]",
     "bits_of_nan": "[arrays]",

@@ -16,6 +16,7 @@ KEY = "ed25519:" + "A" * 43 + "="
         ("", "apps", "Every app"),
         (PART + FLOOR + SPENT, "apps", "'a', spending at most ε = 1"),
         ("[arrays]\nmax-count = 3\nmax-bytes = 9", "arrays", "at most 3 in a reply, at most 9"),
+        ("[arrays]\npartial = true", "arrays", "some of a record may be missing"),
         ('[arrays]\nalso = ["a/b"]', "arrays", "So may a/b, in any shape."),
         ("[metrics.x]\nminimum = 0", "metrics", "x from 0 on"),
         ("[metrics.x]\nmaximum = 1\nstep = 0.5", "metrics", "x up to 1, in steps of 0.5"),

@@ -48,6 +48,12 @@ class TestArrays:
         assert list(released.content["arrays"]) == ["w", "n"]  # the message's order, not the app's
         assert released.noise_multipliers == ()
 
+    def test_a_record_comes_back_whole(self, policy, content, model):
+        part = content({"w": np.ones((2, 3), np.float32)})
+        assert why(policy("[arrays]"), model, part) == "arrays.partial"
+        assert let_out(policy("[arrays]\npartial = true"), model, part).content == part
+        assert let_out(policy("[arrays]"), model, content()).content == content()
+
     @pytest.mark.parametrize(
         ("arrays", "rule"),
         [
@@ -62,7 +68,8 @@ class TestArrays:
         ],
     )
     def test_others_are_refused(self, policy, content, model, arrays, rule):
-        assert why(policy("[arrays]"), model, content(arrays)) == rule
+        whole = {"w": np.zeros((2, 3), np.float32), "n": np.array(7)} | arrays
+        assert why(policy("[arrays]"), model, content(whole)) == rule
 
     def test_none_leave_without_the_table(self, policy, content, model):
         assert why(policy(), model, model) == "arrays"
@@ -73,18 +80,19 @@ class TestArrays:
         assert why(policy("[arrays]"), model, reply) == "arrays.also"
 
     def test_more_than_the_message_carried_if_that_is_allowed(self, policy, content, model):
-        rules = policy('[arrays]\nalso = ["arrays/mask"]')
-        reply = content({"mask": np.ones(9, np.int8)})
+        rules = policy('[arrays]\nalso = ["extra/mask"]')
+        reply = RecordDict({"extra": ArrayRecord({"mask": np.ones(9, np.int8)})})
         assert let_out(rules, model, reply).content == reply
-        assert why(rules, model, content({"mask2": np.ones(9)})) == "arrays.also"
+        other = RecordDict({"extra": ArrayRecord({"mask2": np.ones(9)})})
+        assert why(rules, model, other) == "arrays.also"
 
     def test_size_number_and_dtype_are_bounded(self, policy, content, model):
         assert why(policy("[arrays]\nmax-bytes = 31"), model, model) == "arrays.max-bytes"
         assert let_out(policy("[arrays]\nmax-bytes = 32"), model, model).content == model
         assert why(policy("[arrays]\nmax-count = 1"), model, model) == "arrays.max-count"
         assert why(policy('[arrays]\ndtypes = ["float32"]'), model, model) == "arrays.dtypes"
-        wide = content({"w": np.zeros((2, 3))})
-        allowed = policy('[arrays]\ndtypes = ["float32", "float64"]')
+        wide = content({"w": np.zeros((2, 3)), "n": np.array(7)})
+        allowed = policy('[arrays]\ndtypes = ["int64", "float64"]')
         assert let_out(allowed, model, wide).content == wide
 
 

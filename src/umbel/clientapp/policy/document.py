@@ -61,6 +61,7 @@ KEYS: dict[str, dict[str, Key]] = {
         "max-count": Key(whole(1)),
         "max-bytes": Key(whole(1)),
         "also": Key(several(text, "record/array names"), default=()),
+        "partial": Key(flag, default=False),
     },
     "metrics": {
         "minimum": Key(number),

@@ -99,6 +99,7 @@ def _arrays(policy: Policy) -> str:
     limits = [f"dtype {' or '.join(rules.dtypes)}"] if rules.dtypes else []
     limits += [f"at most {rules.max_count} in a reply"] if rules.max_count else []
     limits += [f"at most {rules.max_bytes} bytes in all"] if rules.max_bytes else []
+    limits += ["some of a record may be missing"] if rules.partial else []
     also = f" So may {', '.join(rules.also)}, in any shape." if rules.also else ""
     return (
         f"Arrays leave that have the name and shape of one in the message{_joined(limits)}.{also}"

@@ -123,8 +123,17 @@ def _checked_arrays(policy: Policy, message: RecordDict, reply: RecordDict) -> I
         raise refusal(
             policy,
             "arrays.also",
-            f"{len(names)} arrays have no counterpart of their name in the message",
+            "an array has no counterpart of its name in the message",
             f"the app's names: {', '.join(names)}",
+        )
+    missing = [place for place in sent if place not in found and place[0] in reply.array_records]
+    if missing and not rules.partial:
+        # Which of a hundred layers come back would be a hundred bits.
+        raise refusal(
+            policy,
+            "arrays.partial",
+            "a record of arrays comes back whole, or not at all",
+            f"without {', '.join('/'.join(place) for place in missing)}",
         )
     order = [place for place in allowed if place in found]
     _check_total(policy, rules, [found[place] for place in order])
@@ -257,7 +266,7 @@ def _metrics(
         raise refusal(
             policy,
             "metrics",
-            f"{len(unknown)} metrics are not among those that may leave: {allowed}",
+            f"a metric is not among those that may leave: {allowed}",
             f"the app's: {', '.join(unknown)}",
         )
     for name, rule in policy.metrics.items():
@@ -307,7 +316,7 @@ def _settings(policy: Policy, reply: RecordDict) -> ConfigRecord | None:
         raise refusal(
             policy,
             "configs",
-            f"{len(unknown)} settings are not among those that may leave: {allowed}",
+            f"a setting is not among those that may leave: {allowed}",
             f"the app's: {', '.join(unknown)}",
         )
     for name, rule in policy.configs.items():

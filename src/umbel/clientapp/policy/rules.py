@@ -86,12 +86,15 @@ class ArrayRules:
         How many, and how many bytes together.
     also : tuple of str
         ``"record/array"``: arrays that the message does not carry, of any shape.
+    partial : bool
+        Whether some arrays of a record may be missing.
     """
 
     dtypes: tuple[str, ...] | None = None
     max_count: int | None = None
     max_bytes: int | None = None
     also: tuple[str, ...] = ()
+    partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,10 @@ def another_record(content):
     content[SECRET] = ArrayRecord()
 
 
+def missing_arrays(content):
+    content["arrays"] = ArrayRecord()
+
+
 def another_shape(content):
     content["arrays"]["w"] = np.concatenate([PIXELS, PIXELS])
 
@@ -115,6 +119,7 @@ ATTACKS = {
         for attack in (
             more_arrays,
             another_record,
+            missing_arrays,
             another_shape,
             text_in_an_array,
             bits_of_nan,
