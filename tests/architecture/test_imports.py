@@ -17,6 +17,7 @@ HOMES = {
     "cloudpickle": ("simulation/*", "testing/*"),
     "cryptography": ("base/keystream.py", "secagg/*", "deployment/*"),
     "datasets": ("flwr/datasets/huggingface.py",),
+    "dp_accounting": ("privacy/accounting.py",),
     "grpc": ("deployment/*",),
     "jax": ML_LIBRARY,
     "keras": ML_LIBRARY,

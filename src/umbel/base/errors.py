@@ -125,6 +125,12 @@ class RejectedReply(RoundError):
     code = "U204"
 
 
+class PrivacyBudgetExhausted(RoundError):
+    """The next release would cost more privacy than is left; it was not made."""
+
+    code = "U205"
+
+
 class PeerError(UmbelError):
     """Another process or machine misbehaved."""
 
