@@ -5,7 +5,16 @@ import pytest
 import xgboost
 
 from umbel import Strategy, strategies
-from umbel.clientapp import ClientApp, FedDynTerm, ScaffoldTerm, compression_mod
+from umbel.base import Seeds
+from umbel.clientapp import (
+    ClientApp,
+    FedDynTerm,
+    ScaffoldTerm,
+    compression_mod,
+    dp_client_mod,
+    local_dp_mod,
+    secagg_mod,
+)
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
 from umbel.strategies import (
     Bulyan,
@@ -33,12 +42,18 @@ from umbel.strategies import (
     PowerOfChoice,
     QFedAvg,
     Scaffold,
+    with_central_dp,
+    with_client_dp,
     with_compression,
+    with_local_dp,
+    with_secagg,
 )
 from umbel.testing import strategy_checks
 from umbel.updates import Aggregator, MedianRule, TopK, momentum, trainable
 
 ANY_NUMBER = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
+# Noise too small to be seen: tests/strategies/test_central_dp.py has the checks with noise.
+PRIVATE = {"noise_multiplier": 1e-7, "delta": 1e-6, "accountant": "rdp", "cohort": 7}
 STRATEGIES = {
     "FedAvg": FedAvg(**ANY_NUMBER),
     "FedAvg of a part": FedAvg(0.5, 0.5, **ANY_NUMBER),
@@ -63,6 +78,7 @@ STRATEGIES = {
     "FedBN": FedBN(**ANY_NUMBER),
     "FedOpt": FedOpt(momentum(0.5), 0.5, **ANY_NUMBER),
     "KeptReplies": KeptReplies(MedianRule(), **ANY_NUMBER),
+    "CentralDP": with_central_dp(FedAvg(**ANY_NUMBER), clipping=1.0, **PRIVATE),
     "PowerOfChoice": PowerOfChoice(num_candidates=5, num_selected=3),
 }
 
@@ -98,6 +114,13 @@ def clients(make_term=None, mods=None, **metrics):
         return Message(term.finish(content) if term else content, reply_to=message)
 
     return app
+
+
+def seeding(message, context, call_next):
+    """Seed what mods draw from, as a simulation does; elsewhere nothing does."""
+    server_round = message.content["config"]["server-round"]
+    Seeds(context.node_id).child(server_round).seed_globals()
+    return call_next(message, context)
 
 
 def boosting_clients(whole):
@@ -145,6 +168,20 @@ OWN_CLIENTS = {
     "Compressed": (
         with_compression(FedAvg(**ANY_NUMBER), TopK(0.5)),
         {"app": clients(mods=[compression_mod(TopK(0.5))])},
+    ),
+    "ClientDP": (
+        with_client_dp(FedAvg(**ANY_NUMBER), clipping=1.0, **PRIVATE),
+        {"app": clients(mods=[dp_client_mod])},
+    ),
+    "LocalDP": (
+        with_local_dp(
+            FedAvg(**ANY_NUMBER), clipping=1.0, delta=1e-6, noise_multiplier=1e-7, accountant="rdp"
+        ),
+        {"app": clients(mods=[seeding, local_dp_mod(clipping=1.0, noise_multiplier=1e-7)])},
+    ),
+    "SecurelyAggregated": (
+        with_secagg(FedAvg(**ANY_NUMBER), weight_max=8, minimum_cohort=2),
+        {"app": clients(mods=[secagg_mod(minimum_cohort=2)])},
     ),
     "FedXgbBagging": (FedXgbBagging(**ANY_NUMBER), boosting_clients(whole=False)),
     "FedXgbCyclic": (FedXgbCyclic(min_available_nodes=1), boosting_clients(whole=True)),

@@ -2,8 +2,10 @@
 
 from umbel.clientapp.app import ClientApp, ClientFn
 from umbel.clientapp.client import Client
+from umbel.clientapp.clientdp import DP_RECORD, bound_in_words, dp_client_mod
 from umbel.clientapp.clip import clipping_mod
 from umbel.clientapp.compression import compression_mod
+from umbel.clientapp.localdp import LocalNoise, local_dp_mod
 from umbel.clientapp.localterm import LocalTerm, ProximalTerm
 from umbel.clientapp.numpy_client import NumPyClient
 from umbel.clientapp.onion import Handler, Mod
@@ -36,6 +38,7 @@ from umbel.clientapp.torch import batch_norm_names, freeze
 from umbel.clientapp.variates import DittoTerm, FedDynTerm, ScaffoldTerm, local_norm
 
 __all__ = [
+    "DP_RECORD",
     "Account",
     "Answer",
     "AppIdentity",
@@ -47,6 +50,7 @@ __all__ = [
     "ErrorFields",
     "FedDynTerm",
     "Handler",
+    "LocalNoise",
     "LocalTerm",
     "Mod",
     "Normals",
@@ -58,15 +62,18 @@ __all__ = [
     "ScaffoldTerm",
     "answer_task",
     "batch_norm_names",
+    "bound_in_words",
     "check_app",
     "check_budget",
     "check_content",
     "check_request",
     "clipping_mod",
     "compression_mod",
+    "dp_client_mod",
     "error_fields",
     "explain_policy",
     "freeze",
+    "local_dp_mod",
     "local_norm",
     "message_content",
     "message_size_mod",

@@ -30,7 +30,7 @@ RECORD = "secagg"
 """The record of messages, and of the node's state, that speaks of secure aggregation."""
 
 
-def secagg_mod(*, minimum_cohort: int = 3) -> Mod:
+def secagg_mod(*, minimum_cohort: int = 3, colluders: int = 0, active: bool = True) -> Mod:
     """Return a mod that lets a trained model leave only as part of a cohort's sum.
 
     It answers the steps of the protocol by itself and calls the handler in one of them. What the
@@ -48,12 +48,18 @@ def secagg_mod(*, minimum_cohort: int = 3) -> Mod:
     minimum_cohort : int, default=3
         A sum over fewer clients is refused. ``secagg-minimum-cohort`` in the node's configuration
         can raise it.
+    colluders : int, default=0
+        How many of its neighbours may work together with the server without giving its update
+        away; parameters that withstand fewer are refused. ``secagg-colluders`` can raise it.
+    active : bool, default=True
+        Refuse a server that does not let clients compare what it told them. False trusts it to
+        follow the protocol, as ``with_secagg(..., active=False)`` needs.
 
     Raises
     ------
     UsageError
-        ``minimum_cohort`` is no number of at least 2. When a message is handled: a value of the
-        update or the weight is out of the range that the plan allows.
+        ``minimum_cohort`` is below 2 or ``colluders`` negative. When a message is handled: a value
+        of the update or the weight is out of the range that the plan allows.
     SecAggAborted
         When a message is handled: the server asks for a result in the clear, or breaks the
         protocol.
@@ -63,9 +69,10 @@ def secagg_mod(*, minimum_cohort: int = 3) -> Mod:
     >>> from umbel.clientapp import ClientApp
     >>> app = ClientApp(mods=[secagg_mod(minimum_cohort=5)])
     """
-    if minimum_cohort < 2:
+    if minimum_cohort < 2 or colluders < 0:
         raise UsageError(
-            f"minimum_cohort={minimum_cohort}", hint="a sum over one client is its update"
+            f"minimum_cohort={minimum_cohort}, colluders={colluders}",
+            hint="a sum over one client is its update",
         )
 
     def secure(message: Message, context: Context, call_next: Handler) -> Message:
@@ -79,7 +86,7 @@ def secagg_mod(*, minimum_cohort: int = 3) -> Mod:
             )
         stage = asked.get("stage")
         if stage == "advertise":
-            session = _begun(asked, context, minimum_cohort)
+            session = _begun(asked, context, minimum_cohort, colluders, active)
             return _answer(message, context, session, asked, session.advertise())
         session, kept = _resumed(context, asked)
         match stage:
@@ -98,26 +105,39 @@ def secagg_mod(*, minimum_cohort: int = 3) -> Mod:
     return secure
 
 
-def _begun(asked: ConfigRecord, context: Context, minimum_cohort: int) -> ClientSession:
-    settings = context.node_config
-    identity, trusted = settings.get("secagg-identity"), settings.get("secagg-trusted")
-    least = settings.get("secagg-minimum-cohort", minimum_cohort)
-    if not isinstance(least, int):
-        raise UsageError(
-            f"secagg-minimum-cohort={least!r} is not a number of clients",
-            hint="mend the node's configuration",
+def _begun(
+    asked: ConfigRecord, context: Context, minimum_cohort: int, colluders: int, active: bool
+) -> ClientSession:
+    parameters, session = SecAggParameters.of(asked), asked.get("session")
+    if active and not parameters.active:
+        raise SecAggAborted(
+            "the server wants to leave out the step in which clients compare what it told them",
+            hint="leave active=False out of with_secagg; or trust the server, and give it to "
+            "secagg_mod too",
         )
-    session = asked.get("session")
     if not isinstance(session, bytes):
         raise SecAggAborted("the server gives the session no id")
+    identity = context.node_config.get("secagg-identity")
+    trusted = context.node_config.get("secagg-trusted")
     return ClientSession.begin(
-        SecAggParameters.of(asked),
+        parameters,
         session,
         context.node_id,
         identity=None if identity is None else Identity.from_pem(_read(identity)),
         trusted=None if trusted is None else trusted_keys(_read(trusted)),
-        minimum_cohort=max(minimum_cohort, least),
+        minimum_cohort=_at_least(minimum_cohort, context, "secagg-minimum-cohort"),
+        colluders=_at_least(colluders, context, "secagg-colluders"),
     )
+
+
+def _at_least(number: int, context: Context, name: str) -> int:
+    """Return the app's number or the node's, whichever is larger."""
+    owners = context.node_config.get(name, number)
+    if not isinstance(owners, int):
+        raise UsageError(
+            f"{name}={owners!r} is not a number of clients", hint="mend the node's configuration"
+        )
+    return max(number, owners)
 
 
 def _read(path: object) -> bytes:

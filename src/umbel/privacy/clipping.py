@@ -51,7 +51,7 @@ class PerLayer:
     Attributes
     ----------
     sensitivity : float
-        The largest L2 norm of the whole: ``sqrt(sum of bounds**2)``.
+        ``sqrt(sum of bounds**2)``.
 
     Raises
     ------
@@ -89,6 +89,7 @@ class PerLayer:
 
     @property
     def sensitivity(self) -> float:
+        """The largest L2 norm of the whole."""
         return math.hypot(*self.bounds.values())
 
 

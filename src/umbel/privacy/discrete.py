@@ -25,6 +25,9 @@ _CHUNK = 1 << 14
 _LARGEST_SIGMA = 2.0**36
 """Above it, too many draws would be too near to call."""
 
+_TOO_NEAR = 2.0**-45
+"""Probabilities nearer than this to a coin in float64 are compared without floats."""
+
 
 def discrete_gaussian(count: int, sigma: float, stream: KeyStream) -> Integers:
     """Return independent whole numbers ``x`` with probabilities in proportion to their weights.
@@ -153,7 +156,7 @@ def _decided(
     chance = np.exp(log_chance(sizes.astype(np.float64)))
     kept: npt.NDArray[np.bool_] = uniform < chance
     if exact_chance is not None:
-        for place in np.flatnonzero(np.abs(uniform - chance) < 2.0**-45):
+        for place in np.flatnonzero(np.abs(uniform - chance) < _TOO_NEAR):
             logarithm = exact_chance(int(sizes[place]))
             kept[place] = _exactly_below(int(coins[place]), logarithm, key)
     return kept

@@ -2,6 +2,8 @@
 
 from umbel.strategies.bulyan import Bulyan
 from umbel.strategies.centeredclipping import CenteredClipping
+from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
+from umbel.strategies.clientdp import ClientDP, with_client_dp
 from umbel.strategies.compression import Compressed, with_compression
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
@@ -20,6 +22,7 @@ from umbel.strategies.fedyogi import FedYogi
 from umbel.strategies.geometricmedian import GeometricMedian
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.strategies.krum import Krum, MultiKrum
+from umbel.strategies.localdp import LocalDP, with_local_dp
 from umbel.strategies.normbounding import NormBounding
 from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
@@ -29,6 +32,9 @@ from umbel.strategies.secagg import SecurelyAggregated, with_secagg
 __all__ = [
     "Bulyan",
     "CenteredClipping",
+    "CentralDP",
+    "ClientDP",
+    "Clipping",
     "Compressed",
     "FedAdagrad",
     "FedAdam",
@@ -50,6 +56,7 @@ __all__ = [
     "KeptReplies",
     "KeptRepliesOptions",
     "Krum",
+    "LocalDP",
     "MetricsAggrFn",
     "MultiKrum",
     "NormBounding",
@@ -57,6 +64,9 @@ __all__ = [
     "QFedAvg",
     "Scaffold",
     "SecurelyAggregated",
+    "with_central_dp",
+    "with_client_dp",
     "with_compression",
+    "with_local_dp",
     "with_secagg",
 ]

@@ -12,6 +12,7 @@ from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, Reco
 from umbel.secagg import Plan, SecAggParameters, bits_for, choose_degree
 from umbel.serverapp import Grid, Strategy
 from umbel.strategies.secagground import SECAGG_RECORD, SecureRound
+from umbel.strategies.wrapper import Wrapper
 from umbel.updates import Aggregator, Mean, ModularSum, UniformMean, WeightedMean
 
 Degree: TypeAlias = int | Literal["auto"] | None
@@ -63,7 +64,7 @@ class Neighbours:
         return SecAggParameters(threshold, length, bits, degree, self.active)
 
 
-class SecurelyAggregated(Strategy):
+class SecurelyAggregated(Wrapper):
     """A strategy whose clients send masked updates; :func:`with_secagg` makes it.
 
     Parameters
@@ -88,15 +89,11 @@ class SecurelyAggregated(Strategy):
         minimum_cohort: int,
         stage_timeout_s: float,
     ) -> None:
-        self.inner = strategy
+        super().__init__(strategy, "summed up without a look at them")
         self.plan = plan
         self.neighbours = neighbours
         self.minimum_cohort = minimum_cohort
         self.stage_timeout_s = stage_timeout_s
-        self.min_completion = strategy.min_completion
-        self.on_shortfall = strategy.on_shortfall
-        self.max_repeats = strategy.max_repeats
-        self.require_finite = strategy.require_finite
         self._round: SecureRound | None = None
         self._sent = ArrayRecord()
         self._plan = plan
@@ -105,7 +102,7 @@ class SecurelyAggregated(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         self._round = None
-        messages = list(self._lent().configure_train(server_round, arrays, config, grid))
+        messages = list(super().configure_train(server_round, arrays, config, grid))
         if not messages:
             return []
         nodes = self._nodes(messages)
@@ -151,39 +148,22 @@ class SecurelyAggregated(Strategy):
             )
         self._round = None
         mean = Mean(ArrayRecord(arrays), metrics, decoded.weight, value.count)
-        return self._lent().finish_train(server_round, mean)
+        return super().finish_train(server_round, mean)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         self._round = None
-        return self._lent().configure_evaluate(server_round, arrays, config, grid)
-
-    def evaluate_aggregator(self, server_round: int) -> Aggregator[Any]:
-        return self._lent().evaluate_aggregator(server_round)
-
-    def finish_evaluate(self, server_round: int, value: Any) -> MetricRecord | None:
-        return self._lent().finish_evaluate(server_round, value)
+        return super().configure_evaluate(server_round, arrays, config, grid)
 
     def replies_needed(self, cohort: int) -> int:
         if self._round is None:
-            return self.inner.replies_needed(cohort)
+            return super().replies_needed(cohort)
         # Of all that were asked, not only of those that got as far as training.
-        return max(self._round.needed, self.inner.replies_needed(self._round.asked))
+        return max(self._round.needed, super().replies_needed(self._round.asked))
 
     def summary(self) -> str:
         return f"{self.inner.summary()} under secure aggregation"
-
-    def state_dict(self) -> RecordDict:
-        return self.inner.state_dict()
-
-    def load_state_dict(self, state: RecordDict) -> None:
-        self.inner.load_state_dict(state)
-
-    def _lent(self) -> Strategy:
-        """Return the inner strategy, which sees the round as this one does."""
-        self.inner.run, self.inner.current_arrays = self.run, self.current_arrays
-        return self.inner
 
     def _begun(self) -> SecureRound:
         if self._round is None:
@@ -299,13 +279,6 @@ def with_secagg(
 
 def _weighted_by(strategy: Strategy) -> str:
     """Return the metric that weights the strategy's mean; empty for equal weights."""
-    for name in ("aggregate_train", "aggregate_evaluate", "start"):
-        if getattr(type(strategy), name) is not getattr(Strategy, name):
-            raise ConfigError(
-                f"{type(strategy).__name__} overrides {name}, and there are no single replies "
-                "under secure aggregation",
-                hint="override train_aggregator and finish_train instead",
-            )
     aggregator = strategy.train_aggregator(1)
     # Exactly these: what is derived from them may look at replies one by one.
     if type(aggregator) is UniformMean:

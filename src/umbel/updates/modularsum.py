@@ -97,7 +97,8 @@ class ModularSum(Aggregator[ModularTotal]):
     def unpack(self, content: RecordDict) -> ModularTotal:
         sums = content.array_records.get("sums")
         vector = None if sums is None else sums.views()[self.key]
-        return ModularTotal(vector, int(content.metric_records["totals"]["count"]))  # type: ignore[arg-type]
+        count = content.metric_records["totals"]["count"]
+        return ModularTotal(vector, int(count))  # type: ignore[arg-type]
 
     def _read(self, content: RecordDict) -> NDArray:
         record = content.get(self.record)
