@@ -13,6 +13,7 @@ from umbel.clientapp import (
     compression_mod,
     dp_client_mod,
     local_dp_mod,
+    secagg_mod,
 )
 from umbel.privacy import BandedMatrix
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
@@ -48,6 +49,7 @@ from umbel.strategies import (
     with_correlated_dp,
     with_example_dp,
     with_local_dp,
+    with_secagg,
 )
 from umbel.testing import strategy_checks
 from umbel.updates import MedianRule, TopK, momentum, trainable
@@ -186,6 +188,10 @@ OWN_CLIENTS = {
             FedAvg(**ANY_NUMBER), clipping=1.0, delta=1e-6, noise_multiplier=1e-7, accountant="rdp"
         ),
         {"app": clients(mods=[seeding, local_dp_mod(clipping=1.0, noise_multiplier=1e-7)])},
+    ),
+    "SecurelyAggregated": (
+        with_secagg(FedAvg(**ANY_NUMBER), weight_max=8, minimum_cohort=2),
+        {"app": clients(mods=[secagg_mod(minimum_cohort=2)])},
     ),
     "FedXgbBagging": (FedXgbBagging(**ANY_NUMBER), boosting_clients(whole=False)),
     "FedXgbCyclic": (FedXgbCyclic(min_available_nodes=1), boosting_clients(whole=True)),

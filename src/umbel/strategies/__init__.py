@@ -29,6 +29,7 @@ from umbel.strategies.normbounding import NormBounding
 from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
 from umbel.strategies.scaffold import Scaffold
+from umbel.strategies.secagg import SecurelyAggregated, with_secagg
 
 __all__ = [
     "Bulyan",
@@ -66,10 +67,12 @@ __all__ = [
     "PowerOfChoice",
     "QFedAvg",
     "Scaffold",
+    "SecurelyAggregated",
     "with_central_dp",
     "with_client_dp",
     "with_compression",
     "with_correlated_dp",
     "with_example_dp",
     "with_local_dp",
+    "with_secagg",
 ]
