@@ -7,6 +7,7 @@ from umbel.privacy.accounting import (
     RdpAccountant,
     make_accountant,
 )
+from umbel.privacy.banded import BandedMatrix
 from umbel.privacy.calibration import (
     Calibration,
     calibrate,
@@ -23,6 +24,7 @@ from umbel.privacy.clipping import (
     PerLayer,
     clip,
 )
+from umbel.privacy.correlated import CorrelatedNoise
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -57,25 +59,33 @@ from umbel.privacy.noise import (
     NoiseSource,
     Randomness,
 )
+from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
+from umbel.privacy.participation import MinSeparation
 from umbel.privacy.statement import (
     PrivacyStatement,
 )
+from umbel.privacy.tree import TreeAggregation
 
 __all__ = [
     "Accountant",
     "AccountantName",
     "AdaptiveBound",
     "Adjacency",
+    "BandedMatrix",
     "Calibration",
     "Clipped",
     "CorrelatedEvent",
+    "CorrelatedNoise",
     "DiscreteGaussianEvent",
     "Event",
     "FixedSize",
     "GaussianEvent",
     "LaplaceEvent",
+    "MinSeparation",
     "NoAmplification",
+    "NoiseMatrix",
     "NoiseSource",
+    "NoiseStream",
     "PerLayer",
     "PldAccountant",
     "Poisson",
@@ -86,6 +96,7 @@ __all__ = [
     "Sampling",
     "SkellamEvent",
     "Spent",
+    "TreeAggregation",
     "calibrate",
     "chance",
     "clip",

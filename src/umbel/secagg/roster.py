@@ -182,6 +182,8 @@ class Roster:
                 f"too few clients are left after step {step!r}: {len(present)} of "
                 f"{len(self.entries)}, and {self.quorum} are needed; lost: nodes {lost}",
                 hint=hint,
+                left=len(present),
+                needed=self.quorum,
             )
         if self.graph.size == len(self.entries):
             return
@@ -195,6 +197,8 @@ class Roster:
                     f"{lost}",
                     hint=hint,
                     node=node,
+                    left=around,
+                    needed=self.parameters.threshold,
                 )
 
     def check_connected(self, survivors: Collection[int]) -> None:

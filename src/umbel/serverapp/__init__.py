@@ -8,11 +8,12 @@ from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
 from umbel.serverapp.privacyledger import RunLedger
 from umbel.serverapp.replies import Replies
-from umbel.serverapp.result import Failure, Result, RoundTiming
+from umbel.serverapp.result import Failure, Result, RoundTiming, failure_causes
 from umbel.serverapp.rounds import NOT_FINITE, require_finite
 from umbel.serverapp.run import Observer, Run, RunEvent
 from umbel.serverapp.runlog import LogEntry, RunLog, read_log, strict_json
 from umbel.serverapp.sampling import FractionSampler, Sampler
+from umbel.serverapp.separated import MinSeparationSampler
 from umbel.serverapp.strategy import Callback, EvaluateFn, OnShortfall, ShouldStop, Strategy
 from umbel.serverapp.unequal import PoissonSampler, WeightedSampler
 
@@ -27,6 +28,7 @@ __all__ = [
     "FractionSampler",
     "Grid",
     "LogEntry",
+    "MinSeparationSampler",
     "Observer",
     "OnShortfall",
     "PoissonSampler",
@@ -45,6 +47,7 @@ __all__ = [
     "Strategy",
     "WeightedSampler",
     "conclude",
+    "failure_causes",
     "frozen_copy",
     "no_reply",
     "note_failure",

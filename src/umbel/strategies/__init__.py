@@ -5,6 +5,7 @@ from umbel.strategies.centeredclipping import CenteredClipping
 from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
 from umbel.strategies.clientdp import ClientDP, with_client_dp
 from umbel.strategies.compression import Compressed, with_compression
+from umbel.strategies.correlateddp import CorrelatedDP, with_correlated_dp
 from umbel.strategies.exampledp import ExampleDP, with_example_dp
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
@@ -28,6 +29,7 @@ from umbel.strategies.normbounding import NormBounding
 from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
 from umbel.strategies.scaffold import Scaffold
+from umbel.strategies.secagg import SecurelyAggregated, with_secagg
 
 __all__ = [
     "Bulyan",
@@ -36,6 +38,7 @@ __all__ = [
     "ClientDP",
     "Clipping",
     "Compressed",
+    "CorrelatedDP",
     "ExampleDP",
     "FedAdagrad",
     "FedAdam",
@@ -64,9 +67,12 @@ __all__ = [
     "PowerOfChoice",
     "QFedAvg",
     "Scaffold",
+    "SecurelyAggregated",
     "with_central_dp",
     "with_client_dp",
     "with_compression",
+    "with_correlated_dp",
     "with_example_dp",
     "with_local_dp",
+    "with_secagg",
 ]
