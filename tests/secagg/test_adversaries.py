@@ -228,7 +228,7 @@ class TestColluders:
         halves = [[s[:SHARE_BYTES] for s in shares], [s[SHARE_BYTES:] for s in shares]]
         return combine(colluders, halves)
 
-    def unmasked(self, session, seed, key):
+    def unmasked(self, session, seed, private):
         """Return the victim's vector without the masks that follow from these secrets."""
         roster = session.server._roster
         model = bytes.fromhex(session.state(2)["model"])
@@ -236,8 +236,9 @@ class TestColluders:
         masks = [(self_key(seed, binding), -1)]
         for other in session.nodes:
             if other != VICTIM:
-                secret = agreed(key, roster.entries[other].mask, other)
-                masks.append((pair_key(secret, binding), -pair_sign(VICTIM, other)))
+                secret = agreed(private, roster.entries[other].mask, other)
+                key = pair_key(secret, binding, VICTIM, other)
+                masks.append((key, -pair_sign(VICTIM, other)))
         vector = session.masked[VICTIM].copy()
         add_masks(vector, masks)
         return vector
@@ -258,6 +259,24 @@ class TestColluders:
         seed, key = (guess or bytes(32) for guess in guesses)
         assert public_of(key) != roster.entries[VICTIM].mask
         assert session.hides(VICTIM, self.unmasked(session, seed, key))
+
+    def test_keys_that_agree_on_the_secret_of_an_honest_pair(self, long_round, posed):
+        # X25519 ignores the highest bit of a public key: nodes 1 and 2 advertise the mask keys of
+        # the honest nodes 4 and 5 in other bytes, so that node 3 agrees with 1 on what it agrees
+        # on with 4, adds the one mask and subtracts the other.
+        session = long_round(5, 5)
+        victim, shadows = 3, {1: 4, 2: 5}
+        assert session.parameters.withstands(5) >= len(shadows)
+        for shadow, honest in shadows.items():
+            copied = session.clients[honest]._state.entry.mask
+            posed(session, shadow, mask=copied[:-1] + bytes([copied[-1] ^ 0x80]))
+        replies = session.opened()
+        points = list(range(1, 6))
+        (seed,) = combine(points, [[replies[n]["seed_shares"][victim - 1] for n in points]])
+        best = session.masked[victim].copy()
+        binding = session.server._roster.binding(replies[victim]["model"])
+        add_masks(best, [(self_key(seed, binding), -1)])
+        assert session.hides(victim, best)
 
     def test_with_what_honest_clients_answer_the_colluders_still_have_one_kind(self, long_round):
         # 5 clients, threshold 4: 2 * 4 - 5 - 1 = 2 colluders are withstood.

@@ -213,7 +213,8 @@ class ClientSession:
             for other in state.shares:
                 if other != state.node:
                     secret = agreed(state.mask_key, roster.entries[other].mask, other)
-                    masks.append((pair_key(secret, binding), pair_sign(state.node, other)))
+                    key = pair_key(secret, binding, state.node, other)
+                    masks.append((key, pair_sign(state.node, other)))
             add_masks(vector, masks)
             state.forget_keys()
         return vector

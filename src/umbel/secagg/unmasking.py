@@ -78,7 +78,8 @@ class Opening:
                 if other in self._alive:
                     secret = agreed(private, self._roster.entries[other].mask, other)
                     # What ``other`` did with the mask of the two is undone.
-                    masks.append((pair_key(secret, binding), -pair_sign(other, node)))
+                    key = pair_key(secret, binding, other, node)
+                    masks.append((key, -pair_sign(other, node)))
         return masks
 
     def _opened(
