@@ -260,6 +260,23 @@ class TestColluders:
         assert public_of(key) != roster.entries[VICTIM].mask
         assert session.hides(VICTIM, self.unmasked(session, seed, key))
 
+    @pytest.mark.parametrize(("threshold", "active"), [(5, True), (4, False)])
+    def test_a_sum_over_colluders_and_one_more_is_none_of_many(
+        self, secagg_round, threshold, active
+    ):
+        # As many as the threshold can be all that is left: the victim among them, and one honest
+        # client beside it, or the sum without the colluders' vectors is the victim's.
+        session = secagg_round(5, threshold, active=active)
+        assert session.parameters.withstands(5) == threshold - 2
+        alone = threshold - 1
+        session = secagg_round(
+            5, threshold, active=active, own={VICTIM: {"colluders": alone}, 2: {"colluders": 2}}
+        )
+        roster = session.roster()
+        session.client(2).share(roster)
+        with pytest.raises(SecAggAborted, match=f"colluding neighbours, .*asks for {alone}"):
+            session.client(VICTIM).share(roster)
+
     def test_keys_that_agree_on_the_secret_of_an_honest_pair(self, long_round, posed):
         # X25519 ignores the highest bit of a public key: nodes 1 and 2 advertise the mask keys of
         # the honest nodes 4 and 5 in other bytes, so that node 3 agrees with 1 on what it agrees

@@ -117,12 +117,14 @@ def test_a_larger_cohort_needs_little_more_degree():
 def test_a_small_cohort_gets_the_complete_graph():
     assert choose_degree(8, corrupt=0.1, dropout=0.25) == GraphChoice(None, 5)
     assert choose_degree(3, corrupt=0, dropout=0) == GraphChoice(None, 2)
-    assert choose_degree(8, corrupt=0.25, dropout=0.25, active=False) == GraphChoice(None, 3)
+    assert choose_degree(8, corrupt=0.25, dropout=0.25, active=False) == GraphChoice(None, 4)
+    # Whoever answers to the end, two of them are honest.
+    assert choose_degree(5, corrupt=0.6, dropout=0, active=False) == GraphChoice(None, 5)
 
 
 @pytest.mark.parametrize(
     ("clients", "corrupt", "dropout"),
-    [(10, 0.5, 0.4), (100, 0.3, 0.4), (1, 0, 0), (10, 1.0, 0), (10, 0, -0.1)],
+    [(10, 0.5, 0.4), (5, 0.8, 0), (100, 0.3, 0.4), (1, 0, 0), (10, 1.0, 0), (10, 0, -0.1)],
 )
 def test_what_no_graph_can_promise_is_refused(clients, corrupt, dropout):
     with pytest.raises(ConfigError):

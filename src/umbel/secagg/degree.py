@@ -96,7 +96,8 @@ def choose_degree(
         spare = degree - threshold
         if spare >= 0 and _tails(clients - 1, lost, degree)[spare + 1] <= -eta - union:
             return GraphChoice(degree, threshold)
-    threshold = max((clients + bad) // 2 if active else bad, 1) + 1
+    # Where no more than the threshold are left, two of them must be honest.
+    threshold = max((clients + bad) // 2 + 1 if active else 0, bad + 2)
     if clients - lost >= threshold:
         return GraphChoice(None, threshold)
     raise ConfigError(
