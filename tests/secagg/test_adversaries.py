@@ -94,6 +94,8 @@ class TestLiesAboutWhoDropped:
             ([1, 2, 2, 3, 4], "name no node twice"),
             ([2, 1, 3, 4], "ascending order"),
             ("1234", "list of node ids"),
+            ([1, 2, 3, 4, 10**5000], "list of node ids"),
+            ([-1, 1, 2, 3, 4], "list of node ids"),
             ([1, 2, 3, "4"], "list of node ids"),
         ],
     )
