@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from umbel.base import KeyStream, SecAggAborted, fresh_key
-from umbel.secagg import ClientSession, Identity
 from umbel.secagg.field import PRIME, weights_at_zero
 from umbel.secagg.keys import Channel, agreed
+from umbel.secagg.roster import Roster
 from umbel.secagg.shamir import split
 
 VICTIM = 1
+ORDER_8 = 325606250916557431795983626356110631294008115727848805560023387167927233504
+"""The u-coordinate of a point that eight additions make zero, on Curve25519."""
 
 
 class TestEnvelopes:
@@ -235,24 +237,33 @@ class TestOutOfRange:
             session.server.relay(shared)
 
     @pytest.mark.parametrize("key", ["cipher", "mask"])
-    def test_a_public_key_that_makes_every_secret_zero(self, secagg_round, key):
+    @pytest.mark.parametrize("point", [0, 1, 2**255 - 20, 2**255 - 19, 2**255, ORDER_8])
+    def test_a_public_key_that_makes_every_secret_zero(self, secagg_round, posed, key, point):
+        # Noticed before anybody trains: one such client must not stop all others in ``mask``.
         session = secagg_round()
-        evil = Identity.generate()
-        session.clients[3] = ClientSession.begin(
-            session.parameters, session.server.session, 3, identity=evil
-        )
-        state = session.clients[3]._state
-        object.__setattr__(state.entry, key, bytes(32))
-        signature = evil.sign(state.entry.statement(session.parameters, session.server.session))
-        object.__setattr__(state.entry, "signature", signature)
-        roster = session.roster()
+        posed(session, 3, **{key: point.to_bytes(32, "little")})
+        with pytest.raises(SecAggAborted, match=r"gives no secret.*node: 3"):
+            session.roster()
+        # A server that lets it pass reaches nothing.
+        entries = {"nodes": session.nodes} | {
+            name: [session.entries[n][name] for n in session.nodes] for name in session.entries[1]
+        }
         if key == "cipher":
             with pytest.raises(SecAggAborted, match=r"gives no secret.*node: 3"):
-                session.client(VICTIM).share(roster)
+                session.client(VICTIM).share(entries)
             return
-        relayed = session.server.relay(session.shared(roster))
+        session.server._roster = Roster.of(session.parameters, session.server.session, entries)
+        session.server.stage = "relay"
+        relayed = session.server.relay(session.shared(entries))
         with pytest.raises(SecAggAborted, match=r"gives no secret.*node: 3"):
             session.mask(VICTIM, relayed)
+
+    def test_a_client_that_claims_the_identity_of_another(self, secagg_round, posed):
+        # It is the one that has to go, also where its id is the lower one.
+        session = secagg_round()
+        posed(session, 2, identity=session.clients[4]._state.entry.identity)
+        with pytest.raises(SecAggAborted, match=r"not signed by their identity.*node: 2"):
+            session.roster()
 
     def test_a_model_hash_of_another_size(self, secagg_round):
         session = secagg_round()

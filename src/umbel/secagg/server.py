@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from umbel.base import InvalidTransition, SecAggAborted
 from umbel.secagg.clientstate import roster_from_json, roster_to_json
-from umbel.secagg.keys import SEALED_BYTES, SIGNATURE_BYTES, verified
+from umbel.secagg.keys import SEALED_BYTES, SIGNATURE_BYTES, check_key, verified
 from umbel.secagg.masks import Vector, add_masks
 from umbel.secagg.parameters import SecAggParameters
 from umbel.secagg.payloads import Payload, named, read_bytes, read_each, read_nodes
@@ -72,13 +72,17 @@ class ServerSession:
         Raises
         ------
         SecAggAborted
-            Too few answered, or an entry is not signed, or someone is there twice.
+            Too few answered, or an entry is not signed, someone is there twice, or keys are such
+            that no secret comes of them.
         """
         self._at("roster")
         self._among(replies, self.nodes, "the nodes asked")
         entries = [Entry.of(node, reply) for node, reply in replies.items()]
         roster = Roster(self.parameters, self.session, entries)
         roster.check()
+        for entry in entries:  # one such client would stop all others, after they have trained
+            check_key(entry.cipher, entry.node)
+            check_key(entry.mask, entry.node)
         self._roster, self.stage = roster, "relay"
         return roster.payload()
 
