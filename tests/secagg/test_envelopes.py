@@ -172,7 +172,7 @@ class TestOutOfRange:
         told = session.server.survivors(session.nodes)
         told = session.server.signatures(session.consistent(told=told))
         replies = {n: session.client(n).unmask(told) for n in session.nodes}
-        with pytest.raises(SecAggAborted, match=r"dealt wrong shares, or one of.*node: 2"):
+        with pytest.raises(SecAggAborted, match=r"of node 2 does not fit.*node: 1"):
             session.server.unmask(replies, session.total())
 
     @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ class TestOutOfRange:
             (PRIME.to_bytes(4, "little") * 9, "outside the field.*node: 3"),
             (bytes(35), "must be 36 bytes.*node: 3"),
             ("text", "must be 36 bytes.*node: 3"),
-            (bytes(36), "one of nodes 1, 2, 3 returned a wrong one.*node: 1"),
+            (bytes(36), r"of the secret of node 1 does not fit the others.*node: 3"),
         ],
     )
     def test_a_client_that_returns_a_wrong_share(self, secagg_round, share, complaint):
@@ -192,12 +192,33 @@ class TestOutOfRange:
         with pytest.raises(SecAggAborted, match=complaint):
             session.reload().unmask(replies, total)
         np.testing.assert_array_equal(total, session.total())  # nothing was taken off
+        del replies[3]  # and without that answer the sum comes out
+        np.testing.assert_array_equal(session.server.unmask(replies, total), session.expected())
+
+    def test_wrong_shares_of_so_many_that_nobody_is_to_blame(self, secagg_round):
+        session = secagg_round(5, 3)
+        replies = session.opened()
+        replies[2]["seed_shares"][0] = replies[3]["seed_shares"][0] = bytes(36)
+        with pytest.raises(SecAggAborted, match="or one of nodes 1, 2, 3 returned") as caught:
+            session.reload().unmask(replies, session.total())
+        # Least of all the one whose secret it is.
+        assert "node" not in caught.value.context
+
+    def test_a_client_that_names_another_model_than_it_signed(self, secagg_round):
+        session = secagg_round(5, 3)
+        replies = session.opened()
+        replies[3]["model"] = bytes(32)
+        total = session.total()
+        with pytest.raises(SecAggAborted, match=r"another model than it signed.*node: 3"):
+            session.reload().unmask(replies, total)
+        del replies[3]
+        np.testing.assert_array_equal(session.server.unmask(replies, total), session.expected())
 
     def test_a_client_that_returns_a_wrong_share_of_a_key(self, secagg_round):
         session = secagg_round(5, 3)
         replies = session.opened([2, 3, 4, 5])
         replies[3]["key_shares"][0] = bytes(36)
-        with pytest.raises(SecAggAborted, match=r"do not give what it said.*node: 1"):
+        with pytest.raises(SecAggAborted, match=r"secret of node 1 does not fit.*node: 3"):
             session.reload().unmask(replies, session.total())
 
     @pytest.mark.parametrize("key", ["seed_shares", "key_shares"])
@@ -210,7 +231,7 @@ class TestOutOfRange:
         weight = int(weights_at_zero(points)[points.index(3)])
         limbs[0] = (int(limbs[0]) + 8 * pow(weight, -1, PRIME)) % PRIME
         replies[3][key][0] = limbs.tobytes()
-        with pytest.raises(SecAggAborted, match=r"do not give what it said.*node: 1"):
+        with pytest.raises(SecAggAborted, match=r"secret of node 1 does not fit.*node: 3"):
             session.reload().unmask(replies, session.total())
 
     def test_a_client_that_returns_shares_nobody_asked_for(self, secagg_round):
