@@ -108,8 +108,17 @@ def test_the_degree_is_the_smallest_that_keeps_the_promises(
             assert not keeps(clients, bad, lost, degree, threshold, *rest)
 
 
+@pytest.mark.parametrize(("active", "sigma"), [(True, 80), (False, 40)])
+def test_a_server_that_lies_can_try_many_rings(active, sigma):
+    # It computes the ring of as many rosters as it has time for, 2**40 are few, and shows the best.
+    assumed = {"corrupt": 0.05, "dropout": 0.05, "active": active}
+    assert choose_degree(1000, **assumed) == choose_degree(1000, sigma=sigma, **assumed)
+    assert choose_degree(1000, **assumed) != choose_degree(1000, sigma=120 - sigma, **assumed)
+
+
 def test_a_larger_cohort_needs_little_more_degree():
-    degrees = [choose_degree(n, corrupt=0.1, dropout=0.1).degree for n in (200, 2000, 20_000)]
+    assumed = {"corrupt": 0.1, "dropout": 0.1, "sigma": 40}
+    degrees = [choose_degree(n, **assumed).degree for n in (200, 2000, 20_000)]
     assert degrees == sorted(degrees)
     assert degrees[-1] < 3 * degrees[0]
 

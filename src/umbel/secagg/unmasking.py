@@ -92,10 +92,10 @@ class Opening:
             points = self._points(owner)[: self._roster.parameters.threshold]
             groups.setdefault(tuple(points), []).append(owner)
         opened: dict[int, bytes] = {}
-        for points, members in groups.items():
-            for owner, secret in zip(members, self._combined(points, members), strict=True):
+        for chosen, members in groups.items():
+            for owner, secret in zip(members, self._combined(chosen, members), strict=True):
                 if secret is None or not fits(owner, secret):
-                    raise self._wrong(owner, points, fits)
+                    raise self._wrong(owner, chosen, fits)
                 opened[owner] = secret
         return opened
 
