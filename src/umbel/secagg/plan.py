@@ -37,6 +37,8 @@ class Plan:
         The name of the record with the model.
     metrics : mapping of str to float
         The metrics that are summed along, and the largest magnitude of each.
+    noise : str
+        What clients add to their updates, in words that are not read here; empty for nothing.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class Plan:
     weighted_by: str = "num-examples"
     record: str = "arrays"
     metrics: Mapping[str, float] = field(default_factory=dict)
+    noise: str = ""
 
     def codec(self, cohort: int) -> FixedPoint:
         """Return the fixed point of a cohort of this size.
@@ -105,6 +108,7 @@ class Plan:
             "record": self.record,
             "metrics": list(self.metrics),
             "metric-bounds": [float(bound) for bound in self.metrics.values()],
+            "noise": self.noise,
         }
 
     @classmethod
@@ -124,6 +128,7 @@ class Plan:
                 str(config["weighted-by"]),
                 str(config["record"]),
                 dict(zip(config["metrics"], config["metric-bounds"], strict=True)),
+                str(config["noise"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(

@@ -5,6 +5,7 @@ from umbel.strategies.centeredclipping import CenteredClipping
 from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
 from umbel.strategies.clientdp import ClientDP, with_client_dp
 from umbel.strategies.compression import Compressed, with_compression
+from umbel.strategies.distributeddp import DistributedDP, with_distributed_dp
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions, MetricsAggrFn
@@ -36,6 +37,7 @@ __all__ = [
     "ClientDP",
     "Clipping",
     "Compressed",
+    "DistributedDP",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
@@ -67,6 +69,7 @@ __all__ = [
     "with_central_dp",
     "with_client_dp",
     "with_compression",
+    "with_distributed_dp",
     "with_local_dp",
     "with_secagg",
 ]
