@@ -98,7 +98,15 @@ MAKE = {
     and issubclass(kind, Strategy)
     and name in umbel.strategies.__all__
     and name
-    not in ("CentralDP", "ClientDP", "Compressed", "KeptReplies", "LocalDP", "SecurelyAggregated")
+    not in (
+        "CentralDP",
+        "ClientDP",
+        "Compressed",
+        "DistributedDP",
+        "KeptReplies",
+        "LocalDP",
+        "SecurelyAggregated",
+    )
     and not name.startswith("FedXgb")  # tests/testing/test_strategies.py resumes these
 }
 MAKE["compressed"] = lambda: umbel.strategies.with_compression(FedAdam(), COMPRESSOR)
