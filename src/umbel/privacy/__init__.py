@@ -7,8 +7,17 @@ from umbel.privacy.accounting import (
     RdpAccountant,
     make_accountant,
 )
-from umbel.privacy.calibration import Calibration, calibrate
-from umbel.privacy.clipping import AdaptiveBound, Clipped, PerLayer, clip
+from umbel.privacy.calibration import (
+    Calibration,
+    calibrate,
+)
+from umbel.privacy.checks import positive, small_chance, whole
+from umbel.privacy.clipping import (
+    AdaptiveBound,
+    Clipped,
+    PerLayer,
+    clip,
+)
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -25,12 +34,28 @@ from umbel.privacy.events import (
     event_to_json,
     natural_adjacency,
 )
-from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_sigma
-from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
-from umbel.privacy.ledger import PrivacyLedger, Spent
-from umbel.privacy.noise import NoiseSource, Randomness
+from umbel.privacy.gaussian import (
+    gaussian_delta,
+    gaussian_epsilon,
+    gaussian_sigma,
+)
+from umbel.privacy.laplace import (
+    laplace_delta,
+    laplace_epsilon,
+    laplace_scale,
+)
+from umbel.privacy.ledger import (
+    PrivacyLedger,
+    Spent,
+)
+from umbel.privacy.noise import (
+    NoiseSource,
+    Randomness,
+)
 from umbel.privacy.shares import Mechanism, NoiseShare
-from umbel.privacy.statement import PrivacyStatement
+from umbel.privacy.statement import (
+    PrivacyStatement,
+)
 
 __all__ = [
     "Accountant",
@@ -71,4 +96,7 @@ __all__ = [
     "laplace_scale",
     "make_accountant",
     "natural_adjacency",
+    "positive",
+    "small_chance",
+    "whole",
 ]

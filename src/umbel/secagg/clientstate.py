@@ -103,7 +103,7 @@ class ClientState:
                 survivors=known["survivors"],
                 **{name: bytes.fromhex(known[name]) for name in _SECRETS},
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise SecAggAborted("a kept session cannot be read") from error
 
 

@@ -247,6 +247,6 @@ class ServerSession:
                 made._roster = roster_from_json(parameters, made.session, known["roster"])
             made._commitments = {node: bytes.fromhex(text) for node, text in known["commitments"]}
             made._survivors, made._signers = known["survivors"], known["signers"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise SecAggAborted("a kept session cannot be read") from error
         return made
