@@ -7,6 +7,7 @@ from umbel.privacy.accounting import (
     RdpAccountant,
     make_accountant,
 )
+from umbel.privacy.banded import BandedMatrix
 from umbel.privacy.calibration import (
     Calibration,
     calibrate,
@@ -18,6 +19,7 @@ from umbel.privacy.clipping import (
     PerLayer,
     clip,
 )
+from umbel.privacy.correlated import CorrelatedNoise
 from umbel.privacy.events import (
     Adjacency,
     CorrelatedEvent,
@@ -52,28 +54,36 @@ from umbel.privacy.noise import (
     NoiseSource,
     Randomness,
 )
+from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
+from umbel.privacy.participation import MinSeparation
 from umbel.privacy.shares import Mechanism, NoiseShare
 from umbel.privacy.statement import (
     PrivacyStatement,
 )
+from umbel.privacy.tree import TreeAggregation
 
 __all__ = [
     "Accountant",
     "AccountantName",
     "AdaptiveBound",
     "Adjacency",
+    "BandedMatrix",
     "Calibration",
     "Clipped",
     "CorrelatedEvent",
+    "CorrelatedNoise",
     "DiscreteGaussianEvent",
     "Event",
     "FixedSize",
     "GaussianEvent",
     "LaplaceEvent",
     "Mechanism",
+    "MinSeparation",
     "NoAmplification",
+    "NoiseMatrix",
     "NoiseShare",
     "NoiseSource",
+    "NoiseStream",
     "PerLayer",
     "PldAccountant",
     "Poisson",
@@ -84,6 +94,7 @@ __all__ = [
     "Sampling",
     "SkellamEvent",
     "Spent",
+    "TreeAggregation",
     "calibrate",
     "clip",
     "event_from_json",
