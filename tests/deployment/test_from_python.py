@@ -262,6 +262,11 @@ def test_what_a_server_runs_is_said_once(arguments, text):
             {"client_fn": the_client, "insecure": True, "root_certificates": b"pem"},
             "of no use without TLS",
         ),
+        ({"client_fn": the_client, "policy": "policy.toml"}, "would forget what was spent"),
+        (
+            {"client_fn": the_client, "policy": "no.toml", "data_dir": "."},
+            "the policy cannot be read",
+        ),
     ],
 )
 def test_what_a_client_runs_is_said_once(arguments, text):

@@ -55,7 +55,11 @@ def run(umbel: Umbel, app: str | Path, *arguments: str) -> dict[str, Any]:
 
 
 def test_every_example_is_listed_here() -> None:
-    assert sorted(folder.name for folder in EXAMPLES.iterdir() if folder.is_dir()) == NAMES
+    apps = {file.parent.name for file in EXAMPLES.glob("*/pyproject.toml")}
+    policies = {file.parent.name for file in EXAMPLES.glob("*/*.toml")} - apps
+    assert sorted(apps) == NAMES
+    assert {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir()} == apps | policies
+    assert policies == {"policies"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,7 +12,12 @@ from umbel.privacy.calibration import (
     Calibration,
     calibrate,
 )
-from umbel.privacy.checks import positive, small_chance, whole
+from umbel.privacy.checks import (
+    chance,
+    positive,
+    small_chance,
+    whole,
+)
 from umbel.privacy.clipping import (
     AdaptiveBound,
     Clipped,
@@ -96,6 +101,7 @@ __all__ = [
     "Spent",
     "TreeAggregation",
     "calibrate",
+    "chance",
     "clip",
     "event_from_json",
     "event_to_json",

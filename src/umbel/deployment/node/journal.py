@@ -57,6 +57,8 @@ class Outcome:
         Why there is no reply.
     has_state : bool
         Whether there is a new state.
+    policy : str
+        Digest of the policy under which it may leave; empty where there is none.
     """
 
     run_id: str
@@ -65,6 +67,7 @@ class Outcome:
     hash: str = ""
     failure: Failure | None = None
     has_state: bool = False
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
