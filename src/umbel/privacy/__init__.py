@@ -61,6 +61,7 @@ from umbel.privacy.noise import (
 )
 from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
 from umbel.privacy.participation import MinSeparation
+from umbel.privacy.shares import Mechanism, NoiseShare
 from umbel.privacy.statement import (
     PrivacyStatement,
 )
@@ -81,9 +82,11 @@ __all__ = [
     "FixedSize",
     "GaussianEvent",
     "LaplaceEvent",
+    "Mechanism",
     "MinSeparation",
     "NoAmplification",
     "NoiseMatrix",
+    "NoiseShare",
     "NoiseSource",
     "NoiseStream",
     "PerLayer",

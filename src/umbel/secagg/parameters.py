@@ -93,6 +93,14 @@ class SecAggParameters:
             )
         return None
 
+    def quorum(self, clients: int) -> int:
+        """Return how many of a roster of so many must be left at any time.
+
+        It is the same part of the roster as the threshold is of a neighbourhood.
+        """
+        size = clients if self.degree is None else min(clients, self.degree + 1)
+        return -(-self.threshold * clients // size)
+
     def withstands(self, size: int) -> int:
         """Return how many members of a neighbourhood of this size may collude with the server.
 

@@ -113,7 +113,7 @@ class Roster:
     @property
     def quorum(self) -> int:
         """How many must be left: of all the part that the threshold is of a neighbourhood."""
-        return -(-self.parameters.threshold * len(self.entries) // self.graph.size)
+        return self.parameters.quorum(len(self.entries))
 
     def binding(self, model: bytes) -> bytes:
         """Return what mask keys are bound to: session, parameters, roster and model."""
