@@ -26,7 +26,7 @@ def events_of(run_id: str, status: str = "succeeded", rounds: int = 2) -> list[E
                 "app": "demo",
                 "nodes": 10,
                 "backend": "processes",
-                "run_config": {"lr": 0.1},
+                "run_config": {"lr": 0.1, "note": "[a] :bug:"},
             },
         ),
         ("strategy_started", {"strategy": "FedAvg", "num_rounds": rounds}),

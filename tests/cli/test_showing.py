@@ -72,6 +72,7 @@ def test_show(umbel: Callable[..., Result], write_run: WriteRun) -> None:
     for fact in ("succeeded", "seed", "7", "2027-01-15 08:00:00 UTC", "ab" * 32, "lr", "whole"):
         assert fact in text
     assert "round 1 train: node 4 failed: ValueError: no [data]" in text
+    assert "note = [a] :bug:" in text
     rows = [line.split() for line in text.splitlines() if line.startswith("│")]
     assert [row[1] for row in rows] == ["0", "1", "2"]
     assert rows[2][1::2] == ["2", "0.5", "0.5", "1", "0.7", "0", "0.5"]
@@ -92,7 +93,7 @@ def test_show_json(umbel: Callable[..., Result], write_run: WriteRun) -> None:
     assert answer["success"] is True
     assert answer["status"] == "failed"
     assert (answer["error"], answer["traceback"]) == ("it broke", "File x")
-    assert answer["run_config"] == {"lr": 0.1}
+    assert answer["run_config"] == {"lr": 0.1, "note": "[a] :bug:"}
     assert answer["metrics_by_round"]["server"]["0"] == {"accuracy": 0.1}
     assert answer["failures"][0]["node_id"] == 4
     assert answer["log"] == {"whole": True, "problem": None}

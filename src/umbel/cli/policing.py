@@ -31,10 +31,10 @@ def check_policy(file: Path, as_json: bool) -> None:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for about, sentence in explanation.sentences:
         table.add_row(about, sentence, style=None)
-    out.print(table, markup=False)
+    out.print(table)
     for warning in explanation.warnings:
-        out.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    out.print(f"{file} is a policy. Use it: umbel node --policy {file}", markup=False)
+        out.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    out.print(f"{file} is a policy. Use it: umbel node --policy {file}")
 
 
 def pin_app(app_dir: Path) -> None:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from umbel.base import SYSTEM_CLOCK, AppProject, ConfigError, Seeds
 from umbel.cli.display import PlainDisplay
 from umbel.cli.history import RunHistory
@@ -48,7 +50,10 @@ def add_connection(
         print_json({"success": True, "name": name, "address": connection.address})
         return
     console().print(
-        f"[green]{name}[/] is {connection.address}. Run an app: umbel run APP --on {name}"
+        Text.assemble(
+            (name, "green"),
+            f" is {connection.address}. Run an app: umbel run APP --on {name}",
+        )
     )
 
 
@@ -126,7 +131,7 @@ def print_log(run: str, on: str | None, *, follow: bool, as_json: bool) -> int:
             return _follow(server, run_id, as_json=False)
         for entry in server.watch(run_id, follow=False):
             at = datetime.fromtimestamp(entry["at"], UTC).strftime("%H:%M:%S")
-            console().print(f"{at} {entry['event']} {entry['data']}", soft_wrap=True, markup=False)
+            console().print(f"{at} {entry['event']} {entry['data']}", soft_wrap=True)
         return 0
 
 
@@ -145,11 +150,11 @@ def _follow(server: UserClient, run_id: str, *, as_json: bool) -> int:
         style = STATUS_STYLES.get(state.status, "yellow")
         seconds = f" in {history.seconds:.2f} s" if history.seconds is not None else ""
         detail = f": {state.detail}" if state.detail else ""
-        out.print(f"[{style}]{state.status}[/]{seconds}{detail}")
+        out.print(Text.assemble((state.status, style), seconds, detail))
         if history.metrics:
             out.print(last_round_table(history))
         if history.privacy is not None:
-            out.print(privacy_text(history), markup=False, soft_wrap=True)
+            out.print(privacy_text(history), soft_wrap=True)
         out.print(f"umbel pull {run_id} fetches the model, the metrics and the log", soft_wrap=True)
     return 0 if state.status == "succeeded" else FAILED
 

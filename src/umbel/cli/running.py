@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from umbel.base import SYSTEM_CLOCK, AppProject, ConfigError, Seeds, new_run_id
 from umbel.cli.display import LiveDisplay, PlainDisplay
 from umbel.cli.history import RunHistory, find_run, read_history
@@ -163,13 +165,16 @@ def _print_summary(out: Console, history: RunHistory, run_dir: Path) -> None:
     seconds = f" in {history.seconds:.2f} s" if history.seconds is not None else ""
     failures = len(history.failures)
     out.print(
-        f"[{style}]{history.status}[/]{seconds}: {history.rounds} rounds, {failures} failures, "
-        f"seed {history.about.get('seed')}",
+        Text.assemble(
+            (history.status, style),
+            f"{seconds}: {history.rounds} rounds, {failures} failures, "
+            f"seed {history.about.get('seed')}",
+        )
     )
     if history.metrics:
         out.print(last_round_table(history))
     if history.privacy is not None:
-        out.print(privacy_text(history), markup=False, soft_wrap=True)
+        out.print(privacy_text(history), soft_wrap=True)
     out.print(f"{run_dir}  (umbel show {run_dir.name})", soft_wrap=True)
 
 

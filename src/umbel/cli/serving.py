@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from umbel.base import SYSTEM_CLOCK, ConfigError, Scalar
 from umbel.cli.problems import print_json
 from umbel.cli.tables import console
@@ -58,8 +60,11 @@ def run_server(settings: ServerSettings, *, log_json: bool) -> None:
     out = console(stderr=True)
     if settings.insecure and not _is_loopback(settings.host):
         out.print(
-            f"[bold red]No TLS on {settings.host}:[/] whoever reaches this port may read and "
-            "change everything. Use `umbel server init` and tokens instead.",
+            Text.assemble(
+                (f"No TLS on {settings.host}:", "bold red"),
+                " whoever reaches this port may read and change everything. "
+                "Use `umbel server init` and tokens instead.",
+            )
         )
 
     def on_start(port: int) -> None:
@@ -119,7 +124,7 @@ def run_node(
             facts = {"at": SYSTEM_CLOCK.now(), "event": event.kind, "text": event.text}
             print_json(facts | ({"run-id": event.run_id} if event.run_id else {}))
         else:
-            out.print(event.text, markup=False, soft_wrap=True)
+            out.print(event.text, soft_wrap=True)
 
     chosen = {key: value for key, value in settings.items() if value is not None}
     chosen |= {"credentials": credentials, "policy": rules}

@@ -118,15 +118,15 @@ def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None
     out.print(facts)
     out.print(rounds_table(history))
     for failure in history.failures[:_FAILURES_SHOWN]:
-        out.print(failure_text(failure), markup=False)
+        out.print(failure_text(failure))
     if len(history.failures) > _FAILURES_SHOWN:
         out.print(f"... and {len(history.failures) - _FAILURES_SHOWN} more (--json has all)")
     traced = next((failure for failure in history.failures if failure.get("traceback")), None)
     if traced is not None:
         out.print(f"\nThe first of these, on node {traced['node_id']}:")
-        out.print(traced["traceback"], markup=False, soft_wrap=True)
+        out.print(traced["traceback"], soft_wrap=True)
     if history.traceback:
-        out.print(history.traceback, markup=False, soft_wrap=True)
+        out.print(history.traceback, soft_wrap=True)
 
 
 def verify_run(name: str, runs_dir: Path, as_json: bool) -> None:

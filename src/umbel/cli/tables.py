@@ -22,10 +22,13 @@ STATUS_STYLES = {"succeeded": "green", "failed": "red", "interrupted": "yellow"}
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that is as wide as the terminal, or wide enough where there is none."""
+    """Return a console that is as wide as the terminal, or wide enough where there is none.
+
+    It prints texts as they are: hints have brackets, and what apps and servers say may.
+    """
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False)
+    made = Console(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not made.is_terminal:
         made.width = max(made.width, _WIDTH_ELSEWHERE)
     return made
