@@ -4,15 +4,16 @@ import dp_accounting  # noqa: F401 - takes a second to load, and no test is to b
 import numpy as np
 import pytest
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, NotEnoughReplies
 from umbel.clientapp import LocalNoise, local_dp_mod
 from umbel.privacy import GaussianEvent, PrivacyLedger, gaussian_delta
-from umbel.records import ArrayRecord, Context, Message, RecordDict
+from umbel.records import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from umbel.serverapp import Run
-from umbel.strategies import FedAdam, FedAvg, FedMedian, with_local_dp
+from umbel.strategies import FedAdam, FedAvg, FedMedian, with_central_dp, with_local_dp
 
 ANY = {"min_train_nodes": 1, "min_available_nodes": 1, "fraction_evaluate": 0.0}
 NOISE = {"clipping": 2.0, "noise_multiplier": 1.5}
+SERVER = {"noise_multiplier": 1.0, "clipping": 1.0, "cohort": 4, "delta": 1e-6}
 SOME = {**NOISE, "delta": 1e-6, "accountant": "rdp"}
 
 
@@ -110,18 +111,46 @@ def test_the_servers_step_costs_nothing(learn, moving):
 
 def test_a_client_with_other_numbers_is_left_out(learn, moving):
     def client(message):
-        weak = {"noise_multiplier": 0.1} if message.metadata.dst_node_id == 2 else {}
-        return noising(moving(lambda node: 1.0), **weak)(message)
+        content = noising(moving(lambda node: 1.0))(message)
+        if message.metadata.dst_node_id == 2:
+            content["dp"] = ConfigRecord({**content["dp"], "noise-multiplier": 0.1})
+        return content
 
     result, _ = learn(with_local_dp(FedAvg(**ANY), **SOME), client, zeros(2))
     assert [failure.node_id for failure in result.failures] == [2]
     assert "the same numbers" in result.failures[0].message
+    with pytest.raises(NotEnoughReplies, match=r"the server expects .*1.5.*local_dp_mod has .*0.1"):
+        learn(
+            with_local_dp(FedAvg(**ANY), **SOME),
+            noising(moving(lambda node: 1.0), noise_multiplier=0.1),
+            zeros(2),
+        )
 
 
 def test_a_client_that_sends_its_model_is_left_out(learn, moving):
     strategy = with_local_dp(FedAvg(on_shortfall="skip", **ANY), **SOME)
     result, _ = learn(strategy, moving(lambda node: 1.0), zeros(2))
     assert len(result.failures) == 4
+
+
+def test_nothing_is_trained_for_a_server_that_expects_something_else(learn, moving):
+    trained = []
+
+    def client(message):
+        trained.append(message)
+        return moving(lambda node: 1.0)(message)
+
+    for strategy in (FedAvg(**ANY), with_central_dp(FedAvg(**ANY), **SERVER)):
+        with pytest.raises(NotEnoughReplies, match="does not expect a noised update"):
+            learn(strategy, noising(client), zeros(2))
+    assert not trained
+
+
+def test_the_mod_twice_is_refused(learn, moving):
+    """The second would take the update of the first for a model."""
+    client = noising(noising(moving(lambda node: 1.0)))
+    with pytest.raises(NotEnoughReplies, match="once"):
+        learn(with_local_dp(FedAvg(**ANY), **SOME), client, zeros(2))
 
 
 def test_only_a_virtual_nodes_noise_follows_from_a_seed(federate, moving, learn):

@@ -87,9 +87,6 @@ STRATEGIES = {
     "CorrelatedDP": with_correlated_dp(
         FedAvg(), matrix=BandedMatrix(9, 2), clipping=1, **PRIVATE | {"noise_multiplier": 1e-9}
     ),
-    "ExampleDP": with_example_dp(
-        FedAvg(**ANY_NUMBER), sampling_rate=0.1, steps=2, max_norm=1.0, **EXAMPLES
-    ),
     "PowerOfChoice": PowerOfChoice(num_candidates=5, num_selected=3),
 }
 
@@ -132,6 +129,17 @@ def seeding(message, context, call_next):
     server_round = message.content["config"]["server-round"]
     Seeds(context.node_id).child(server_round).seed_globals()
     return call_next(message, context)
+
+
+def private_training(message, context, call_next):
+    """Say that the numbers were kept to, as an app that trains privately does."""
+    asked = message.content.get("dp")
+    reply = call_next(message, context)
+    return (
+        reply
+        if asked is None
+        else Message(RecordDict({**reply.content, "dp": asked}), reply_to=message)
+    )
 
 
 def boosting_clients(whole):
@@ -189,6 +197,10 @@ OWN_CLIENTS = {
             FedAvg(**ANY_NUMBER), clipping=1.0, delta=1e-6, noise_multiplier=1e-7, accountant="rdp"
         ),
         {"app": clients(mods=[seeding, local_dp_mod(clipping=1.0, noise_multiplier=1e-7)])},
+    ),
+    "ExampleDP": (
+        with_example_dp(FedAvg(**ANY_NUMBER), sampling_rate=0.1, steps=2, max_norm=1.0, **EXAMPLES),
+        {"app": clients(mods=[private_training])},
     ),
     "SecurelyAggregated": (
         with_secagg(FedAvg(**ANY_NUMBER), weight_max=8, minimum_cohort=2),

@@ -15,5 +15,8 @@ def train(message, context):
     rate = context.run_config["learning-rate"]
     model.train_privately(net, images, labels, rate, message.content["dp"])
     content = RecordDict({"arrays": ArrayRecord(net.state_dict())})
+    content["dp"] = message.content[
+        "dp"
+    ]  # it was trained by these numbers; other replies are refused
     content["metrics"] = MetricRecord({"num-examples": len(labels)})
     return Message(content, reply_to=message)

@@ -2,7 +2,12 @@
 
 from umbel.clientapp.app import ClientApp, ClientFn
 from umbel.clientapp.client import Client
-from umbel.clientapp.clientdp import DP_RECORD, bound_in_words, dp_client_mod
+from umbel.clientapp.clientdp import (
+    DP_RECORD,
+    bound_in_words,
+    check_trained_as_asked,
+    dp_client_mod,
+)
 from umbel.clientapp.clip import clipping_mod
 from umbel.clientapp.compression import compression_mod
 from umbel.clientapp.localdp import LocalNoise, local_dp_mod
@@ -67,6 +72,7 @@ __all__ = [
     "check_budget",
     "check_content",
     "check_request",
+    "check_trained_as_asked",
     "clipping_mod",
     "compression_mod",
     "dp_client_mod",

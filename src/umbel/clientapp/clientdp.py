@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from umbel.base import UsageError
+from umbel.base import RejectedReply, UsageError
 from umbel.clientapp.onion import Handler
 from umbel.privacy import PerLayer, clip
-from umbel.records import Array, ArrayRecord, ConfigRecord, Context, Message
+from umbel.records import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from umbel.updates import Arrays, NDArray, is_whole, sum_dtype
 
 DP_RECORD = "dp"
@@ -46,10 +46,11 @@ def dp_client_mod(message: Message, context: Context, call_next: Handler) -> Mes
     ([1.5, 2.0], {'clipping': 2.5, 'within': False})
     """
     asked = message.content.config_records.get(DP_RECORD) if message.has_content() else None
-    if asked is None or not message.metadata.message_type.startswith("train"):
-        return call_next(message, context)
+    if asked is None or "record" not in asked or not _is_training(message):
+        return call_next(message, context)  # nobody asks, or for private training
     record = str(asked["record"])
     before = lend(message, record)
+    message.content.pop(DP_RECORD)
     reply = call_next(message, context)
     if not reply.has_content():
         return reply
@@ -62,6 +63,28 @@ def dp_client_mod(message: Message, context: Context, call_next: Handler) -> Mes
     return reply
 
 
+def check_trained_as_asked(asked: ConfigRecord, reply: RecordDict) -> None:
+    """Raise unless a reply says that it trained by the numbers of private training it was sent.
+
+    It cannot be seen in a model, and an app that has never heard of private training says nothing.
+
+    Raises
+    ------
+    RejectedReply
+        It does not have the record that asked for it.
+    """
+    told = reply.config_records.get(DP_RECORD)
+    if told is None or dict(told) != dict(asked):
+        raise RejectedReply(
+            "it does not say that its client trained by DP-SGD with the numbers asked for",
+            hint="train by the numbers in the message's record 'dp', and put it in the reply",
+        )
+
+
+def _is_training(message: Message) -> bool:
+    return message.metadata.message_type.startswith("train")
+
+
 def lend(message: Message, record: str) -> dict[str, NDArray]:
     """Return the arrays of the model, and let the handler have views that it cannot write to.
 
@@ -69,7 +92,6 @@ def lend(message: Message, record: str) -> dict[str, NDArray]:
     """
     before = message.content.array_records[record].views()
     message.content = message.content.copy()
-    message.content.pop(DP_RECORD, None)
     held = message.content.array_records[record]
     held.update({key: Array(view) for key, view in before.items()})
     return before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from umbel.base import ConfigError, Seeds, fresh_key
+from umbel.base import ConfigError, Seeds, UsageError, fresh_key
 from umbel.clientapp.clientdp import DP_RECORD, lend, update_of
 from umbel.clientapp.onion import Handler, Mod
 from umbel.privacy import GaussianEvent, NoiseSource, clip, gaussian_sigma
@@ -105,7 +105,8 @@ def local_dp_mod(
     ConfigError
         A number is out of its range, or not one of the two ways to say the noise is taken.
     UsageError
-        When a message is handled: an array changed its shape or is missing.
+        When a message is handled: the server does not expect an update with this noise, an array
+        changed its shape or is missing.
     RejectedReply
         When a message is handled: the update holds NaN or infinity.
 
@@ -121,7 +122,9 @@ def local_dp_mod(
     def add_noise(message: Message, context: Context, call_next: Handler) -> Message:
         if not message.metadata.message_type.startswith("train"):
             return call_next(message, context)
+        _check_asked(noise, message)
         before = lend(message, record)
+        message.content.pop(DP_RECORD)
         reply = call_next(message, context)
         if not reply.has_content():
             return reply
@@ -143,3 +146,18 @@ def local_dp_mod(
         return reply
 
     return add_noise
+
+
+def _check_asked(noise: LocalNoise, message: Message) -> None:
+    """Raise unless the server expects what the mod is to reply: nobody else could use it."""
+    asked = message.content.config_records.get(DP_RECORD)
+    if asked is None:
+        raise UsageError(
+            "the server does not expect a noised update",
+            hint="wrap the strategy with with_local_dp, and give local_dp_mod once",
+        )
+    if dict(asked) != dict(noise.in_words()):
+        raise UsageError(
+            f"the server expects {dict(asked)}, and local_dp_mod has {dict(noise.in_words())}",
+            hint="give local_dp_mod and with_local_dp the same numbers",
+        )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from umbel.base import SecAggAborted, Seeds, UsageError, fresh_key
-from umbel.clientapp.clientdp import lend, update_of
+from umbel.clientapp.clientdp import DP_RECORD, check_trained_as_asked, lend, update_of
 from umbel.clientapp.onion import Handler, Mod
 from umbel.privacy import NoiseShare
 from umbel.records import (
@@ -92,7 +92,7 @@ def secagg_mod(
         if asked is None:
             raise SecAggAborted(
                 "the server asks for a training result that is not masked",
-                hint="wrap the strategy: with_secagg(FedAvg(), ...), or take secagg_mod off",
+                hint="wrap the strategy: with_secagg(FedAvg(), ...); and give secagg_mod once",
             )
         stage = asked.get("stage")
         if stage == "advertise":
@@ -207,10 +207,13 @@ def _masked(
     agreed = plan.digest(message.content)
     share = _share(plan, session.parameters, cohort, noise_multiplier)
     message.content = RecordDict({k: r for k, r in message.content.items() if k != SECAGG_RECORD})
+    private = message.content.config_records.get(DP_RECORD)
     before = lend(message, plan.record)
     reply = call_next(message, context)
     if not reply.has_content():
         return reply
+    if private is not None:
+        check_trained_as_asked(private, reply.content)  # the server cannot: it sees a sum
     if share is None:
         vector = _vector(plan, before, reply.content, cohort)
     else:

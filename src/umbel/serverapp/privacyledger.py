@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from umbel.base import ConfigError
 from umbel.privacy import (
@@ -37,6 +37,8 @@ class RunLedger:
         How to count.
     adjacency : {"add-or-remove-one", "zero-out", "replace-one"}
         Which data sets are neighbours.
+    unit : {"client", "record"}
+        What it is in which they differ.
 
     Raises
     ------
@@ -67,13 +69,14 @@ class RunLedger:
         delta: float,
         accountant: AccountantName,
         adjacency: Adjacency,
+        unit: Literal["client", "record"] = "client",
     ) -> None:
         self._run = run
         self._has_budget = epsilon is not None
         self._ledger = PrivacyLedger(epsilon, delta, accountant=accountant, adjacency=adjacency)
         released = [e.data for e in run.log.entries() if e.event == "privacy_spent"]
         for data in released:
-            _check_adjacency(data["statement"], adjacency)
+            _check_neighbours(data["statement"], adjacency, unit)
         self._ledger.replay(Spent.from_json(data) for data in released)
         self._known = {entry.key for entry in self._ledger.entries}
         self._paid = {(data["start"], data["round"]) for data in released}
@@ -124,11 +127,11 @@ class RunLedger:
         return statement
 
 
-def _check_adjacency(statement: dict[str, Any], adjacency: Adjacency) -> None:
-    before = statement["adjacency"]
-    if before != adjacency:
+def _check_neighbours(statement: dict[str, Any], adjacency: Adjacency, unit: str) -> None:
+    before = statement["adjacency"], statement["unit"]
+    if before != (adjacency, unit):
         raise ConfigError(
-            f"the run has spent privacy for neighbours by {before!r}, and is to spend more for "
-            f"neighbours by {adjacency!r}: the two do not add up",
+            f"the run has spent privacy for neighbours by {before[0]!r} of a {before[1]}, and is "
+            f"to spend more for neighbours by {adjacency!r} of a {unit}: the two do not add up",
             hint="keep to one kind of sampler and of noise in a run",
         )

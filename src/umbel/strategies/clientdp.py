@@ -42,6 +42,7 @@ class ClientDP(CentralDP):
     The parameters are those of :class:`CentralDP`.
     """
 
+    replies_are: ClassVar[str] = "clipped updates"
     clipped_at: ClassVar[str] = "client"
     folds: ClassVar[type[ClippedMean]] = ClippedUpdates
 

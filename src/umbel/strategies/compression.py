@@ -41,6 +41,8 @@ class Compressed(Wrapper):
         downlink: Narrow | None = None,
     ) -> None:
         super().__init__(strategy, "compressed")
+        if isinstance(strategy, Compressed):
+            raise ConfigError("the strategy is compressed already", hint="wrap it once")
         self.compressor = compressor
         self.dense = tuple(dense)
         self.downlink = downlink

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
-from umbel.clientapp import DP_RECORD
+from umbel.base import ConfigError
+from umbel.clientapp import DP_RECORD, check_trained_as_asked
 from umbel.privacy import (
     AccountantName,
     GaussianEvent,
@@ -15,9 +18,27 @@ from umbel.privacy import (
     positive,
     whole,
 )
-from umbel.records import ArrayRecord, ConfigRecord, Message
+from umbel.records import ArrayRecord, ConfigRecord, Message, RecordDict
 from umbel.serverapp import Grid, Run, RunLedger, Strategy
 from umbel.strategies.wrapper import Wrapper
+from umbel.updates import Aggregator, Mapped
+
+
+@dataclass(frozen=True)
+class TrainedAsAsked:
+    """Lets those replies pass whose clients say that they trained by the numbers they were sent.
+
+    Parameters
+    ----------
+    asked : ConfigRecord
+        The numbers.
+    """
+
+    asked: ConfigRecord
+
+    def __call__(self, content: RecordDict) -> RecordDict:
+        check_trained_as_asked(self.asked, content)
+        return content
 
 
 class ExampleDP(Wrapper):
@@ -43,7 +64,9 @@ class ExampleDP(Wrapper):
         epsilon_budget: float | None = None,
         accountant: AccountantName = "pld",
     ) -> None:
-        super().__init__(strategy, "counted")
+        super().__init__(strategy, "looked at and counted")
+        if isinstance(strategy, ExampleDP):
+            raise ConfigError("the examples are counted already", hint="wrap the strategy once")
         PrivacyLedger(epsilon_budget, delta, accountant=accountant)  # raises
         self.event = GaussianEvent(
             positive(noise_multiplier, "noise_multiplier"), Poisson(sampling_rate)
@@ -64,6 +87,7 @@ class ExampleDP(Wrapper):
             delta=self.delta,
             accountant=self.accountant,
             adjacency="add-or-remove-one",
+            unit="record",
         )
         ledger.check(self.event, self.steps)
         messages = list(super().configure_train(server_round, arrays, config, grid))
@@ -71,17 +95,13 @@ class ExampleDP(Wrapper):
             # The clients release what they train, so it is spent before they are asked to.
             key = ("examples", run.start, server_round, run.attempt)
             ledger.spend(key, self.event, partial(self._statement, run), self.steps)
-        asked = ConfigRecord(
-            {
-                "noise-multiplier": self.event.noise_multiplier,
-                "sampling-rate": self._rate,
-                "steps": self.steps,
-                "max-norm": self.max_norm,
-            }
-        )
+        asked = self._asked()
         for message in messages:
             message.content[DP_RECORD] = asked
         return messages
+
+    def train_aggregator(self, server_round: int) -> Aggregator[Any]:
+        return Mapped(super().train_aggregator(server_round), TrainedAsAsked(self._asked()))
 
     def summary(self) -> str:
         return (
@@ -93,6 +113,16 @@ class ExampleDP(Wrapper):
     def _rate(self) -> float:
         sampling = self.event.sampling
         return sampling.rate if isinstance(sampling, Poisson) else 1.0
+
+    def _asked(self) -> ConfigRecord:
+        return ConfigRecord(
+            {
+                "noise-multiplier": self.event.noise_multiplier,
+                "sampling-rate": self._rate,
+                "steps": self.steps,
+                "max-norm": self.max_norm,
+            }
+        )
 
     def _statement(self, run: Run, epsilon: float) -> PrivacyStatement:
         """Say what the run promises; nobody's part in a round makes another's more costly."""
@@ -129,9 +159,10 @@ def with_example_dp(
 
     The clients train by DP-SGD (Abadi et al. 2016, arXiv:1607.00133), for example with Opacus, by
     the numbers that a message's record ``"dp"`` holds: ``noise-multiplier``, ``sampling-rate``,
-    ``steps`` and ``max-norm``. The server counts them in the ledger of the run. That they do so is
-    up to the clients, who are also the ones that it protects. An example belongs to one client, so
-    that a round costs it the same whoever else takes part.
+    ``steps`` and ``max-norm``. A client that has done so says it by putting that record into its
+    reply; other replies are left out of the round. The server counts the steps in the ledger of the
+    run. It takes the clients' word, who are also the ones that it protects. An example belongs to
+    one client, so that a round costs it the same whoever else takes part.
 
     Parameters
     ----------

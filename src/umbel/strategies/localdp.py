@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -70,6 +70,8 @@ class LocalDP(Wrapper):
         See :func:`with_local_dp`.
     """
 
+    replies_are: ClassVar[str] = "noised updates"
+
     def __init__(
         self,
         strategy: Strategy,
@@ -104,6 +106,8 @@ class LocalDP(Wrapper):
             for number in range(1, most + 1):
                 ledger.spend(("replies", grid.run.start, number), event, describe)
         self._took_part = took_part
+        for message in messages:
+            message.content[DP_RECORD] = self.noise.in_words()
         return messages
 
     def train_aggregator(self, server_round: int) -> Aggregator[Any]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from umbel.base import ConfigError, NotEnoughNodes, StateError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
 from umbel.serverapp import Grid, Run, Strategy
+from umbel.strategies.exampledp import TrainedAsAsked
 from umbel.strategies.secagground import SecureRound
 from umbel.strategies.wrapper import Wrapper
-from umbel.updates import Aggregator, Mean, ModularSum, NDArray, UniformMean, WeightedMean
+from umbel.updates import Aggregator, Mapped, Mean, ModularSum, NDArray, UniformMean, WeightedMean
 
 Degree: TypeAlias = int | Literal["auto"] | None
 
@@ -80,6 +81,8 @@ class SecurelyAggregated(Wrapper):
     stage_timeout_s : float
         How many seconds a step waits for its answers.
     """
+
+    replies_are: ClassVar[str] = "masked vectors"
 
     def __init__(
         self,
@@ -290,7 +293,11 @@ def with_secagg(
 
 def weighted_by(strategy: Strategy) -> str:
     """Return the metric that weights the strategy's mean; empty for equal weights."""
+    if isinstance(strategy, SecurelyAggregated):
+        raise ConfigError("the strategy sums up securely already", hint="wrap it once")
     aggregator = strategy.train_aggregator(1)
+    if type(aggregator) is Mapped and isinstance(aggregator.function, TrainedAsAsked):
+        aggregator = aggregator.inner  # secagg_mod looks at it, where it can be seen
     # Exactly these: what is derived from them may look at replies one by one.
     if type(aggregator) is UniformMean:
         return ""

@@ -17,7 +17,7 @@ from umbel.updates import ModularTotal, NDArray
 T = TypeVar("T")
 Answers = dict[int, Mapping[str, Any]]
 
-_MOD = "the client app needs mods=[umbel.clientapp.secagg_mod()]"
+_MOD = "the client app needs mods=[umbel.clientapp.secagg_mod()], as the outermost"
 
 
 class SecureRound:

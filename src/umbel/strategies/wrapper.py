@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from umbel.base import ConfigError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -21,12 +21,20 @@ class Wrapper(Strategy):
     purpose : str
         What the wrapper is for, for the error text.
 
+    Attributes
+    ----------
+    replies_are : str
+        What its clients send where it is no model; nothing can be wrapped around it then.
+
     Raises
     ------
     ConfigError
         The strategy overrides ``aggregate_train``, ``aggregate_evaluate`` or ``start``, and so
-        would do something else than the wrapper, which changes what is folded.
+        would do something else than the wrapper, which changes what is folded; or its clients send
+        something else than models.
     """
+
+    replies_are: ClassVar[str] = ""
 
     def __init__(self, strategy: Strategy, purpose: str) -> None:
         for name in ("aggregate_train", "aggregate_evaluate", "start"):
@@ -36,6 +44,12 @@ class Wrapper(Strategy):
                     f"{purpose}",
                     hint="override train_aggregator and finish_train instead",
                 )
+        if isinstance(strategy, Wrapper) and strategy.replies_are:
+            raise ConfigError(
+                f"the clients of {type(strategy).__name__} send {strategy.replies_are}, which "
+                f"cannot be {purpose}",
+                hint="leave one of the two out, or try them the other way round",
+            )
         self.inner = strategy
         self.arrayrecord_key = str(getattr(strategy, "arrayrecord_key", "arrays"))
         self.min_completion = strategy.min_completion

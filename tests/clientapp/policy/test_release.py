@@ -233,6 +233,30 @@ class TestSettings:
         assert why(policy(self.RULES), content(), reply) == "configs"
 
 
+class TestWhatTheServerAskedOfPrivacy:
+    ASKED = ConfigRecord({"clipping": 1.0, "steps": 3})
+
+    def test_it_goes_back_as_it_came(self, policy, content):
+        message = RecordDict({"dp": self.ASKED})
+        told = RecordDict({"dp": ConfigRecord({"steps": True + 2, "clipping": 1})})
+        (left,) = let_out(policy("[arrays]"), message, told).content.values()
+        # The message's own words: neither the order nor the types are the app's.
+        assert [(key, type(value), value) for key, value in left.items()] == [
+            ("clipping", float, 1.0),
+            ("steps", int, 3),
+        ]
+
+    @pytest.mark.parametrize("change", [{"steps": 4}, {SECRET: 1}])
+    def test_anything_else_under_its_name_is_refused(self, policy, content, change):
+        reply = RecordDict({"dp": ConfigRecord({**self.ASKED, **change})})
+        assert why(policy("[arrays]"), RecordDict({"dp": self.ASKED}), reply) == "configs"
+
+    def test_other_records_of_the_message_do_not_go_back(self, policy, content):
+        message = content(config={"lr": 0.1})
+        assert why(policy("[arrays]"), message, message) == "configs"
+        assert why(policy("[arrays]"), content(), RecordDict({"dp": self.ASKED})) == "configs"
+
+
 def test_no_order_of_the_apps_survives(policy, content, model):
     rules = policy("[arrays]\n" + TestMetrics.RULES)
     forms = []

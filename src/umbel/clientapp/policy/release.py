@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from umbel.base import Scalar
+from umbel.clientapp.clientdp import DP_RECORD
 from umbel.clientapp.policy.bounding import Normals, Pair, bounded, is_float, norm
 from umbel.clientapp.policy.masked import asks_for_masks, masked_records
 from umbel.clientapp.policy.refusing import refusal
@@ -78,6 +79,10 @@ def release_reply(
     metrics, noisy = _metrics(policy, reply, normals)
     if metrics is not None:
         content[_METRICS] = metrics
+    agreed = _echo(message, reply)
+    if agreed is not None:
+        content[DP_RECORD] = agreed
+        reply = RecordDict({k: record for k, record in reply.items() if k != DP_RECORD})
     settings = _settings(policy, reply)
     if settings is not None:
         content[_CONFIG] = settings
@@ -266,7 +271,7 @@ def _metrics(
         raise refusal(
             policy,
             "metrics",
-            f"a metric is not among those that may leave: {allowed}",
+            f"a metric of the reply may not leave; these may: {allowed}",
             f"the app's: {', '.join(unknown)}",
         )
     for name, rule in policy.metrics.items():
@@ -297,6 +302,18 @@ def _told(rule: MetricRule, value: int | float, normals: Normals) -> int | float
     return float(told) + 0.0  # of the two zeros, the one without a sign
 
 
+def _echo(message: RecordDict, reply: RecordDict) -> ConfigRecord | None:
+    """Return what the server asked of privacy, if the reply says that it was done.
+
+    One bit, by the message's own words; of any other record more could be told.
+    """
+    asked = message.config_records.get(DP_RECORD)
+    told = reply.config_records.get(DP_RECORD)
+    if asked is None or told is None or dict(told) != dict(asked):
+        return None
+    return ConfigRecord(asked)
+
+
 def _settings(policy: Policy, reply: RecordDict) -> ConfigRecord | None:
     records = reply.config_records
     strange = [name for name in records if name != _CONFIG]
@@ -316,7 +333,7 @@ def _settings(policy: Policy, reply: RecordDict) -> ConfigRecord | None:
         raise refusal(
             policy,
             "configs",
-            f"a setting is not among those that may leave: {allowed}",
+            f"a setting of the reply may not leave; these may: {allowed}",
             f"the app's: {', '.join(unknown)}",
         )
     for name, rule in policy.configs.items():

@@ -1,0 +1,50 @@
+"""Which wrappers go around which: what cannot work is refused before a run begins."""
+
+import pytest
+
+from umbel.base import ConfigError
+from umbel.strategies import (
+    FedAvg,
+    with_central_dp,
+    with_client_dp,
+    with_compression,
+    with_distributed_dp,
+    with_example_dp,
+    with_local_dp,
+    with_secagg,
+)
+from umbel.updates import TopK
+
+SERVER = {"noise_multiplier": 1.0, "clipping": 1.0, "cohort": 5, "delta": 1e-3}
+EXAMPLES = {"noise_multiplier": 1.0, "sampling_rate": 0.1, "steps": 2, "max_norm": 1.0}
+WRAP = {
+    "central": lambda strategy: with_central_dp(strategy, **SERVER),
+    "client": lambda strategy: with_client_dp(strategy, **SERVER),
+    "local": lambda strategy: with_local_dp(
+        strategy, clipping=1.0, noise_multiplier=1.0, delta=1e-3
+    ),
+    "distributed": lambda strategy: with_distributed_dp(strategy, **SERVER),
+    "secagg": lambda strategy: with_secagg(strategy, weight_max=10),
+    "example": lambda strategy: with_example_dp(strategy, **EXAMPLES, delta=1e-3),
+    "compression": lambda strategy: with_compression(strategy, TopK(0.5)),
+}
+
+
+@pytest.mark.parametrize("outer", WRAP)
+@pytest.mark.parametrize("inner", ["client", "local", "distributed", "secagg"])
+def test_nothing_goes_around_clients_that_send_no_models(outer, inner):
+    with pytest.raises(ConfigError) as caught:
+        WRAP[outer](WRAP[inner](FedAvg()))
+    told = str(caught.value)
+    assert "cannot be" in told or "only a weighted mean" in told or "already" in told
+
+
+@pytest.mark.parametrize("name", ["example", "compression"])
+def test_the_same_twice_is_refused(name):
+    with pytest.raises(ConfigError, match="once"):
+        WRAP[name](WRAP[name](FedAvg()))
+
+
+def test_private_training_may_be_inside_of_secure_aggregation():
+    strategy = WRAP["secagg"](WRAP["example"](FedAvg()))
+    assert strategy.plan.weighted_by == "num-examples"
