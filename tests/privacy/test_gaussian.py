@@ -108,6 +108,8 @@ def test_more_noise_or_a_larger_epsilon_is_less_delta(sigma, epsilon, more):
         lambda: gaussian_sigma(1.0, 1.0),
         lambda: gaussian_sigma(math.inf, 1e-5),
         lambda: gaussian_sigma(math.nan, 1e-5),
+        lambda: gaussian_sigma("1", 1e-5),
+        lambda: gaussian_sigma(-1.0, 1e-5),
         lambda: gaussian_epsilon(1.0, math.nan),
     ],
 )

@@ -48,3 +48,37 @@ def test_the_same_twice_is_refused(name):
 def test_private_training_may_be_inside_of_secure_aggregation():
     strategy = WRAP["secagg"](WRAP["example"](FedAvg()))
     assert strategy.plan.weighted_by == "num-examples"
+
+
+@pytest.mark.parametrize("name", WRAP)
+@pytest.mark.parametrize("thing", [FedAvg, "FedAvg", None], ids=str)
+def test_only_strategies_are_wrapped(name, thing):
+    with pytest.raises(ConfigError, match="a strategy is needed"):
+        WRAP[name](thing)
+
+
+@pytest.mark.parametrize("name", ["distributed", "secagg"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"threshold": 1},
+        {"threshold": 0.4},
+        {"threshold": 1.5},
+        {"threshold": float("nan")},
+        {"threshold": "half"},
+        {"degree": 3},
+        {"degree": "few"},
+        {"degree": "auto", "threshold": 3},
+        {"minimum_cohort": 1},
+        {"minimum_cohort": 2.5},
+        {"stage_timeout_s": float("nan")},
+    ],
+    ids=str,
+)
+def test_numbers_of_secure_aggregation_are_checked_when_they_are_given(name, wrong):
+    make = {
+        "distributed": lambda **options: with_distributed_dp(FedAvg(), **SERVER, **options),
+        "secagg": lambda **options: with_secagg(FedAvg(), weight_max=10, **options),
+    }[name]
+    with pytest.raises(ConfigError, match=r"threshold|degree|minimum_cohort|stage_timeout_s"):
+        make(**wrong)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from umbel.base import ConfigError, Seeds, UsageError, fresh_key
 from umbel.clientapp.clientdp import DP_RECORD, lend, update_of
 from umbel.clientapp.onion import Handler, Mod
-from umbel.privacy import GaussianEvent, NoiseSource, clip, gaussian_sigma
+from umbel.privacy import GaussianEvent, NoiseSource, clip, gaussian_sigma, positive
 from umbel.records import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 
@@ -60,11 +60,12 @@ class LocalNoise:
                 "the noise follows from noise_multiplier, or from epsilon and delta",
                 hint="give one of the two",
             )
+        bound = positive(clipping, "clipping")
         if noise_multiplier is None:
             if epsilon is None or delta is None:
                 raise ConfigError("epsilon means nothing without delta", hint="delta=1e-5, say")
             noise_multiplier = gaussian_sigma(epsilon, delta, sensitivity=2.0)
-        return cls(float(clipping), float(noise_multiplier))
+        return cls(bound, positive(noise_multiplier, "noise_multiplier"))
 
     def in_words(self) -> ConfigRecord:
         """Return what a reply says of it."""

@@ -11,7 +11,7 @@ import numpy as np
 from umbel.base import SecAggAborted, Seeds, UsageError, fresh_key
 from umbel.clientapp.clientdp import DP_RECORD, check_trained_as_asked, lend, update_of
 from umbel.clientapp.onion import Handler, Mod
-from umbel.privacy import NoiseShare
+from umbel.privacy import NoiseShare, positive, whole
 from umbel.records import (
     ArrayRecord,
     ConfigRecord,
@@ -67,9 +67,12 @@ def secagg_mod(
 
     Raises
     ------
+    ConfigError
+        ``minimum_cohort`` is below 2, or ``colluders`` or ``noise_multiplier`` is negative or not a
+        number.
     UsageError
-        ``minimum_cohort`` is below 2 or ``colluders`` negative. When a message is handled: a value
-        of the update or the weight is out of the range that the plan allows.
+        When a message is handled: a value of the update or the weight is out of the range that the
+        plan allows.
     SecAggAborted
         When a message is handled: the server asks for a result in the clear, or breaks the
         protocol.
@@ -79,11 +82,10 @@ def secagg_mod(
     >>> from umbel.clientapp import ClientApp
     >>> app = ClientApp(mods=[secagg_mod(minimum_cohort=5)])
     """
-    if minimum_cohort < 2 or colluders < 0:
-        raise UsageError(
-            f"minimum_cohort={minimum_cohort}, colluders={colluders}",
-            hint="a sum over one client is its update",
-        )
+    whole(minimum_cohort, "minimum_cohort", 2)
+    whole(colluders, "colluders", 0)
+    if noise_multiplier != 0:
+        positive(noise_multiplier, "noise_multiplier")
 
     def secure(message: Message, context: Context, call_next: Handler) -> Message:
         if message.metadata.message_type.partition(".")[0] != "train":

@@ -20,6 +20,13 @@ def positive(value: float, name: str) -> float:
     return float(value)
 
 
+def not_negative(value: float, name: str) -> float:
+    """Return a finite number of at least zero as a float, or raise ``ConfigError``."""
+    if not _is_number(value) or not math.isfinite(value) or value < 0:
+        raise ConfigError(f"{name} is a finite number of at least 0, got {value!r}")
+    return float(value)
+
+
 def whole(value: SupportsIndex, name: str, least: int = 1) -> int:
     """Return a whole number of at least ``least``, or raise ``ConfigError`` with its name."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 
 from umbel.base import ConfigError, KeyStream
-from umbel.privacy.checks import positive, small_chance
+from umbel.privacy.checks import not_negative, positive, small_chance
 from umbel.updates import NDArray
 
 _PAIRS = 1 << 13
@@ -85,8 +85,7 @@ def gaussian_sigma(epsilon: float, delta: float, sensitivity: float = 1.0) -> fl
     3.7306
     """
     small_chance(delta)
-    if not math.isfinite(epsilon):
-        raise ConfigError(f"epsilon is a number of at least 0, got {epsilon}")
+    not_negative(epsilon, "epsilon")
     unit = least(lambda sigma: gaussian_delta(sigma, epsilon) <= delta)
     return unit * positive(sensitivity, "the sensitivity")
 

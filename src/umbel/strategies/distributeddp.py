@@ -13,6 +13,7 @@ from umbel.privacy import (
     PerLayer,
     PrivacyLedger,
     PrivacyStatement,
+    whole,
 )
 from umbel.records import ArrayRecord, MetricRecord
 from umbel.secagg import Plan, SecAggParameters
@@ -68,17 +69,15 @@ class DistributedDP(SecurelyAggregated):
                 "them, so that one client's data change whose updates are summed",
                 hint="choose nodes without a look at their data",
             )
-        if cohort < 1 or colluders < 0:
-            raise ConfigError(f"cohort={cohort}, colluders={colluders} are no numbers of clients")
         PrivacyLedger(epsilon_budget, delta, accountant="rdp")  # raises
         self.noise_multiplier = noise_multiplier
         self.clipping = clipping
-        self.cohort = cohort
+        self.cohort = whole(cohort, "cohort")
         self.delta = delta
         self.epsilon_budget = epsilon_budget
         self.mechanism: Mechanism = mechanism
-        self.colluders = colluders
-        self._share = self._fitted(1, max(cohort, 1))  # raises
+        self.colluders = whole(colluders, "colluders", 0)
+        self._share = self._fitted(1, cohort)  # raises
         self._dimension = 0
         self._ledger: tuple[Run, int, RunLedger] | None = None
 
@@ -156,10 +155,10 @@ class DistributedDP(SecurelyAggregated):
             adjacency="zero-out",
             # The server sees who takes part.
             sampling=NoAmplification(),
-            mechanism=f"{self.mechanism} under secure aggregation, noise multiplier "
+            mechanism=f"{self.mechanism} noise under secure aggregation, noise multiplier "
             f"{self.noise_multiplier:g} at least, updates clipped by the clients to a norm of "
-            f"{self._share.bound:g}, each with weight 1; also against the server and "
-            f"{self.colluders} clients that work with it",
+            f"{self._share.bound:g}, each with weight 1; also against the server"
+            + (f" and {self.colluders} clients that work with it" if self.colluders else ""),
             noise_added_at="clients, a share at each",
             accountant="rdp",
             noise_randomness="seeded: simulation only" if run.simulated else "cryptographic",

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
 from umbel.base import ConfigError, NotEnoughNodes, StateError
+from umbel.privacy import positive, whole
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
 from umbel.serverapp import Grid, Run, Strategy
 from umbel.strategies.exampledp import TrainedAsAsked
 from umbel.strategies.secagground import SecureRound
-from umbel.strategies.wrapper import Wrapper
+from umbel.strategies.wrapper import Wrapper, check_is_strategy
 from umbel.updates import Aggregator, Mapped, Mean, ModularSum, NDArray, UniformMean, WeightedMean
 
 Degree: TypeAlias = int | Literal["auto"] | None
@@ -42,6 +43,24 @@ class Neighbours:
     corrupt: float
     dropout: float
     active: bool
+
+    def __post_init__(self) -> None:
+        threshold, degree = self.threshold, self.degree
+        if degree == "auto":
+            if threshold is not None:
+                raise ConfigError(
+                    "degree='auto' chooses the threshold too", hint="leave threshold out"
+                )
+            return
+        if degree is not None:
+            whole(degree, "degree", 2)
+        if isinstance(threshold, float):
+            positive(threshold, "threshold")
+        elif threshold is not None:
+            whole(threshold, "threshold", 2)
+        problem = self.parameters(1000, 1, 32).problem(1000 if degree is None else degree + 1)
+        if problem and not isinstance(threshold, int):
+            raise ConfigError(f"threshold={threshold}: {problem}", hint="more than half, or active")
 
     def parameters(self, cohort: int, length: int, bits: int) -> SecAggParameters:
         """Return the parameters of a session of a cohort of this size.
@@ -95,8 +114,8 @@ class SecurelyAggregated(Wrapper):
         super().__init__(strategy, "summed up without a look at them")
         self.plan = plan
         self.neighbours = neighbours
-        self.minimum_cohort = minimum_cohort
-        self.stage_timeout_s = stage_timeout_s
+        self.minimum_cohort = whole(minimum_cohort, "minimum_cohort", 2)
+        self.stage_timeout_s = positive(stage_timeout_s, "stage_timeout_s")
         self._round: SecureRound | None = None
         self._sent = ArrayRecord()
         self._plan = plan
@@ -268,12 +287,6 @@ def with_secagg(
     'FedAvg(fraction_train=1.0, fraction_evaluate=1.0, weighted by num-examples) under secure
     aggregation'
     """
-    if degree == "auto" and threshold is not None:
-        raise ConfigError("degree='auto' chooses the threshold too", hint="leave threshold out")
-    if minimum_cohort < 2:
-        raise ConfigError(
-            f"minimum_cohort={minimum_cohort}", hint="a sum over one client is its update"
-        )
     plan = Plan(
         clip=dict(clip) if isinstance(clip, Mapping) else {"*": clip},
         weight_max=weight_max,
@@ -282,17 +295,15 @@ def with_secagg(
         record=str(getattr(strategy, "arrayrecord_key", "arrays")),
         metrics=dict(metrics or {}),
     )
-    replace(plan, bits=bits or 64).codec(minimum_cohort)  # raises if a bound makes no sense
     neighbours = Neighbours(threshold, degree, corrupt, dropout, active)
-    if degree != "auto":
-        problem = neighbours.parameters(1000, 1, 32).problem(1000 if degree is None else degree + 1)
-        if problem and not isinstance(threshold, int):
-            raise ConfigError(f"threshold={threshold}: {problem}", hint="more than half, or active")
-    return SecurelyAggregated(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
+    made = SecurelyAggregated(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
+    replace(plan, bits=bits or 64).codec(minimum_cohort)  # raises if a bound makes no sense
+    return made
 
 
 def weighted_by(strategy: Strategy) -> str:
     """Return the metric that weights the strategy's mean; empty for equal weights."""
+    check_is_strategy(strategy)
     if isinstance(strategy, SecurelyAggregated):
         raise ConfigError("the strategy sums up securely already", hint="wrap it once")
     aggregator = strategy.train_aggregator(1)

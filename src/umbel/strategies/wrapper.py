@@ -37,6 +37,7 @@ class Wrapper(Strategy):
     replies_are: ClassVar[str] = ""
 
     def __init__(self, strategy: Strategy, purpose: str) -> None:
+        check_is_strategy(strategy)
         for name in ("aggregate_train", "aggregate_evaluate", "start"):
             if getattr(type(strategy), name) is not getattr(Strategy, name):
                 raise ConfigError(
@@ -102,3 +103,11 @@ class Wrapper(Strategy):
         inner.run, inner.current_arrays = self.run, self.current_arrays
         inner.sampling_seeds = self.sampling_seeds
         return inner
+
+
+def check_is_strategy(thing: object) -> None:
+    """Raise ``ConfigError`` if it is not one, but its class, say."""
+    if not isinstance(thing, Strategy):
+        raise ConfigError(
+            f"a strategy is needed, got {thing!r}", hint="wrap an object: FedAvg(), not FedAvg"
+        )

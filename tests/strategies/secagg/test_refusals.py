@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from umbel.base import ConfigError, NotEnoughNodes, NotEnoughReplies, SecAggAborted, UsageError
+from umbel.base import ConfigError, NotEnoughNodes, NotEnoughReplies, SecAggAborted
 from umbel.clientapp import secagg_mod
 from umbel.records import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from umbel.strategies import (
@@ -78,8 +78,23 @@ class TestWhoIsRefused:
             learn(strategy, secure())
         with pytest.raises(NotEnoughReplies, match="joins no sum of fewer than 9"):
             learn(with_secagg(FedAvg(), weight_max=30), secure(mod=secagg_mod(minimum_cohort=9)))
-        with pytest.raises(UsageError, match="minimum_cohort=1"):
-            secagg_mod(minimum_cohort=1)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"minimum_cohort": 1},
+            {"minimum_cohort": 2.5},
+            {"colluders": -1},
+            {"colluders": "3"},
+            # Every noise is above them, and none is.
+            {"noise_multiplier": -1.0},
+            {"noise_multiplier": float("nan")},
+        ],
+        ids=str,
+    )
+    def test_a_mod_that_asks_for_nothing_that_has_a_meaning(self, options):
+        with pytest.raises(ConfigError, match=next(iter(options))):
+            secagg_mod(**options)
 
     @pytest.mark.parametrize(
         ("strategy", "told"),
