@@ -33,6 +33,7 @@ def test_reads_a_run(write_run: WriteRun) -> None:
         },
         "failures": 1,
         "privacy": None,
+        "stopped": None,
         "seconds": 1.25,
     }
     assert history.metrics["server"][0] == {"accuracy": 0.1}

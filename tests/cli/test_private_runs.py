@@ -92,6 +92,14 @@ def test_the_whole_statement_is_printed(umbel: Umbel) -> None:
         assert "Not covered: the clients' evaluation metrics" in words
 
 
+def test_why_a_run_stopped_is_told(umbel: Umbel) -> None:
+    for shown in (umbel("run", "private", "--seed", "7"), umbel("show", "latest")):
+        words = " ".join(shown.stdout.split())
+        assert "stopped before round 3: the next release would bring ε from" in words
+        assert "over the budget of 9" in words
+    assert "over the budget" in answer_of(umbel("show", "latest", "--json"))["stopped"]
+
+
 def test_json_holds_it_and_a_resumed_run_comes_to_the_same(umbel: Umbel) -> None:
     whole = answer_of(umbel("run", "private", "--seed", "7", "--json"))
     assert 0 < whole["privacy"]["epsilon"] <= 9.0
@@ -105,6 +113,14 @@ def test_json_holds_it_and_a_resumed_run_comes_to_the_same(umbel: Umbel) -> None
     for key in ("model_sha256", "rounds", "privacy"):
         assert resumed[key] == whole[key]
     assert answer_of(umbel("show", "latest", "--json"))["privacy"] == whole["privacy"]
+
+
+def test_models_without_noise_after_private_ones_are_told_of(umbel: Umbel, tmp_path: Path) -> None:
+    more = "strategy.start(grid, ArrayRecord([np.zeros(3)]), 1)\n    return FedAvg(fraction_evaluate=0.0).start"
+    for path in (tmp_path / "private").glob("*.py"):
+        path.write_text(path.read_text().replace("return strategy.start", more))
+    for shown in (umbel("run", "private", "--seed", "7"), umbel("show", "latest")):
+        assert "Not covered: the models of other calls" in " ".join(shown.stdout.split())
 
 
 def test_a_run_without_noise_promises_nothing(umbel: Umbel, tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ class PlainDisplay:
             self._count_hidden_failures()
             if self._show_rounds:
                 self._print(self._round_line(data))
+        elif event == "privacy_budget_exhausted" and self._show_rounds:
+            self._print(Text(f"stopped {self._history.stopped}", style="yellow"))
         elif event == "server_evaluated" and data["round"] == 0 and self._show_rounds:
             self._print(Text(f"initial model  {metrics_text(data['metrics'])}"))
 

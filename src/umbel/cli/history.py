@@ -38,6 +38,8 @@ class RunHistory:
         What ended a run that failed.
     privacy : dict or None
         The newest privacy statement, as JSON has it.
+    stopped : str or None
+        Why the run ended in good order before its last round, where the privacy budget did it.
     started_at : float or None
         Seconds since the Unix epoch; only a log knows it.
     """
@@ -54,8 +56,11 @@ class RunHistory:
     error: str | None = None
     traceback: str | None = None
     privacy: dict[str, Any] | None = None
+    stopped: str | None = None
     started_at: float | None = None
     _failures_kept: int = 0
+    _start: int = 0
+    _private_start: int = 0
 
     def apply(self, event: str, data: Mapping[str, Any]) -> None:
         """Take in one event; events that tell nothing new here are passed over."""
@@ -64,13 +69,19 @@ class RunHistory:
                 self.about = dict(data)
             case "strategy_started":
                 self.learning_began = True
+                self._start += 1
                 self.num_rounds = data["num_rounds"]
             case "phase_finished":
                 self._add_metrics(data["phase"], data["round"], data["metrics"])
+                if data["phase"] == "train" and self._start != self._private_start:
+                    self._qualify_privacy()
             case "server_evaluated":
                 self._add_metrics("server", data["round"], data["metrics"])
             case "privacy_spent":
                 self.privacy = dict(data["statement"])
+                self._private_start = data["start"]
+            case "privacy_budget_exhausted":
+                self.stopped = f"before round {data['round']}: {data['reason']}"
             case "failure":
                 self.failures.append(dict(data))
             case "round_finished":
@@ -81,8 +92,9 @@ class RunHistory:
                 # Rounds that were cut off are done again, and overwrite what they gave before.
                 del self.failures[self._failures_kept :]
                 self.status, self.seconds = "unfinished", None
-                self.learning_began = data["start"] > 0
-                self.error = self.traceback = None
+                self._start = data["start"]
+                self.learning_began = self._start > 0
+                self.error = self.traceback = self.stopped = None
             case "run_finished" | "run_failed":
                 self.status = data["status"]
                 self.seconds = data["seconds"]
@@ -115,8 +127,16 @@ class RunHistory:
             "metrics": self.last_metrics(),
             "failures": len(self.failures),
             "privacy": self.privacy,
+            "stopped": self.stopped,
             "seconds": self.seconds,
         }
+
+    def _qualify_privacy(self) -> None:
+        """Take back what was promised of all models: one without noise was made."""
+        if self.privacy is not None:
+            from umbel.privacy import WITHOUT_NOISE, PrivacyStatement
+
+            self.privacy = PrivacyStatement.from_json(self.privacy).less(WITHOUT_NOISE).to_json()
 
     def _add_metrics(self, phase: str, server_round: int, metrics: Mapping[str, Any]) -> None:
         if metrics:

@@ -109,6 +109,8 @@ def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None
     if history.started_at is not None:
         moment = datetime.fromtimestamp(history.started_at, UTC)
         facts.add_row("started", f"{moment:%Y-%m-%d %H:%M:%S} UTC")
+    if history.stopped is not None:
+        facts.add_row("stopped", history.stopped)
     if history.privacy is not None:
         facts.add_row("privacy", Text(privacy_text(history)))
     facts.add_row("seconds", number(history.seconds))

@@ -62,12 +62,11 @@ from umbel.privacy.noise import (
 from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
 from umbel.privacy.participation import MinSeparation
 from umbel.privacy.shares import Mechanism, NoiseShare
-from umbel.privacy.statement import (
-    PrivacyStatement,
-)
+from umbel.privacy.statement import WITHOUT_NOISE, PrivacyStatement
 from umbel.privacy.tree import TreeAggregation
 
 __all__ = [
+    "WITHOUT_NOISE",
     "Accountant",
     "AccountantName",
     "AdaptiveBound",

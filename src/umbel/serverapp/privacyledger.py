@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from umbel.base import ConfigError
 from umbel.privacy import (
+    WITHOUT_NOISE,
     AccountantName,
     Adjacency,
     Event,
@@ -80,6 +81,7 @@ class RunLedger:
         self._ledger.replay(Spent.from_json(data) for data in released)
         self._known = {entry.key for entry in self._ledger.entries}
         self._paid = {(data["start"], data["round"]) for data in released}
+        self._bare = bool({*range(1, run.start)}.difference(data["start"] for data in released))
 
     def check(self, event: Event, count: int = 1) -> None:
         """Raise ``PrivacyBudgetExhausted`` if a round with this event would exceed the budget.
@@ -106,6 +108,8 @@ class RunLedger:
         """
         spent = self._ledger.spend(key, event, count)
         statement = describe(self._ledger.epsilon)
+        if self._bare:
+            statement = statement.less(WITHOUT_NOISE)
         run = self._run
         if key not in self._known:
             self._known.add(key)
