@@ -116,9 +116,10 @@ def test_json_holds_it_and_a_resumed_run_comes_to_the_same(umbel: Umbel) -> None
 
 
 def test_models_without_noise_after_private_ones_are_told_of(umbel: Umbel, tmp_path: Path) -> None:
-    more = "strategy.start(grid, ArrayRecord([np.zeros(3)]), 1)\n    return FedAvg(fraction_evaluate=0.0).start"
+    more = "strategy.start(grid, ArrayRecord([np.zeros(3)]), 1)\n    return {}.start"
     for path in (tmp_path / "private").glob("*.py"):
-        path.write_text(path.read_text().replace("return strategy.start", more))
+        bare = more.format("FedAvg(fraction_evaluate=0.0)")
+        path.write_text(path.read_text().replace("return strategy.start", bare))
     for shown in (umbel("run", "private", "--seed", "7"), umbel("show", "latest")):
         assert "Not covered: the models of other calls" in " ".join(shown.stdout.split())
 
