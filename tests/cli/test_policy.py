@@ -56,6 +56,16 @@ def test_check_warns_of_what_leaks_all_the_same(umbel, tmp_path):
     assert "warning: Anybody can call" in umbel("policy", "check", str(file)).stdout
 
 
+def test_check_warns_of_keys_that_are_not_there(umbel, tmp_path):
+    file = tmp_path / "p.toml"
+    rules = '[arrays]\n[secure-aggregation]\nminimum-cohort = 3\nidentity = "id.pem"'
+    file.write_text(f'contact = "dpo"\n[messages]\ntypes = ["train"]\n{rules}')
+    words = "The file of secure-aggregation.identity is not there"
+    assert words in umbel("policy", "check", str(file)).stdout
+    (tmp_path / "id.pem").touch()
+    assert words not in umbel("policy", "check", str(file)).stdout
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

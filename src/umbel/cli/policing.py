@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from umbel.cli.problems import print_json
 from umbel.cli.tables import console
+
+if TYPE_CHECKING:
+    from umbel.clientapp import Policy
 
 
 def check_policy(file: Path, as_json: bool) -> None:
@@ -14,14 +19,16 @@ def check_policy(file: Path, as_json: bool) -> None:
     from umbel.clientapp import explain_policy
     from umbel.deployment import read_policy
 
-    explanation = explain_policy(read_policy(file))
+    policy = read_policy(file)
+    explanation = explain_policy(policy)
+    warnings = [*explanation.warnings, *_missing_keys(policy)]
     if as_json:
         print_json(
             {
                 "success": True,
                 "file": str(file),
                 "allows": dict(explanation.sentences),
-                "warnings": list(explanation.warnings),
+                "warnings": warnings,
             }
         )
         return
@@ -32,9 +39,18 @@ def check_policy(file: Path, as_json: bool) -> None:
     for about, sentence in explanation.sentences:
         table.add_row(about, sentence, style=None)
     out.print(table)
-    for warning in explanation.warnings:
+    for warning in warnings:
         out.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     out.print(f"{file} is a policy. Use it: umbel node --policy {file}")
+
+
+def _missing_keys(policy: Policy) -> Iterator[str]:
+    """Say which files of keys are not there; the node would find out in the first round."""
+    rules = policy.secure_aggregation
+    for name in ("identity", "trusted"):
+        path = getattr(rules, name, None)
+        if path is not None and not Path(path).is_file():
+            yield f"The file of secure-aggregation.{name} is not there: {path}"
 
 
 def pin_app(app_dir: Path) -> None:

@@ -47,6 +47,7 @@ def test_each_rule_shows(policy, text, about, words):
         ("[arrays]", "as the app made them"),
         (FLOOR, "hold no noise"),
         (FLOOR + "noise-multiplier = 1", "averages out"),
+        (FLOOR + "noise-multiplier = 1\nepsilon = 1\ndelta = 1e-6", "not enough for one reply"),
         ("[metrics.x]\nminimum = 0\nmaximum = 1", "metrics.x can hold data"),
         ("[arrays]\n[secure-aggregation]\nminimum-cohort = 5", "pin the app"),
     ],
@@ -56,6 +57,6 @@ def test_each_gap_is_warned_of(policy, text, words):
 
 
 def test_nothing_is_warned_of_without_cause(policy):
-    text = f'[[apps]]\nname = "a"\nsigners = ["{KEY}"]\n{FLOOR}noise-multiplier = 1\n'
+    text = f'[[apps]]\nname = "a"\nsigners = ["{KEY}"]\n{FLOOR}noise-multiplier = 20\n'
     text += "epsilon = 1\ndelta = 1e-6\n[metrics.x]\nminimum = 0\nmaximum = 1\nstep = 0.1"
     assert explain_policy(policy(text)).warnings == ()

@@ -166,11 +166,19 @@ def _privacy(policy: Policy) -> str:
             f"all replies about {floor.data_set!r} together spend at most ε = {floor.epsilon:g} at "
             f"δ = {floor.delta:g}, for data of this node that is replaced by any other"
         )
-        count = releases_within(multipliers_of_arrays(policy), floor.epsilon, floor.delta)
+        count = _replies(policy)
         if count is not None:
             done.append(f"that is enough for {count} replies with arrays")
     text = "; ".join(done) or "nothing is clipped, and no noise is added"
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _replies(policy: Policy) -> int | None:
+    """Return for how many replies with arrays the budget is enough, if it is bounded."""
+    floor = policy.privacy
+    if floor is None or floor.epsilon is None or floor.delta is None:
+        return None
+    return releases_within(multipliers_of_arrays(policy), floor.epsilon, floor.delta)
 
 
 def _masks(policy: Policy) -> str:
@@ -210,5 +218,7 @@ def _warnings(policy: Policy) -> Iterator[str]:
         yield "The text of an error can hold any data."
     if policy.output:
         yield "What an app prints can hold any data, and goes where the node's log goes."
+    if arrays is not None and _replies(policy) == 0:
+        yield "The budget is not enough for one reply with arrays: raise noise-multiplier."
     if arrays is not None and floor is not None and floor.noise_multiplier and not floor.epsilon:
         yield "Noise without a budget averages out over many replies: add epsilon and delta."
