@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 from pathlib import Path
@@ -88,3 +89,14 @@ def test_json_has_no_nan(capfd: pytest.CaptureFixture[str]) -> None:
     print_json({"a": [math.nan, 1.5, {"b": (math.inf, "c")}], 3: True})
     expected = {"a": ["NaN", 1.5, {"b": ["Infinity", "c"]}], "3": True}
     assert json.loads(capfd.readouterr().out) == expected
+
+
+def test_a_folder_that_cannot_be_used_is_no_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as caught, reported(as_json=True):
+        raise PermissionError(errno.EACCES, "Permission denied", "umbel-node")
+    assert caught.value.exit_code == 2
+    out, err = capfd.readouterr()
+    assert "Permission denied" in json.loads(out)["error-message"]
+    assert "file: umbel-node" in err
+    with pytest.raises(BrokenPipeError), reported():
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")

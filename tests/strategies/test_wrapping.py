@@ -82,3 +82,9 @@ def test_numbers_of_secure_aggregation_are_checked_when_they_are_given(name, wro
     }[name]
     with pytest.raises(ConfigError, match=r"threshold|degree|minimum_cohort|stage_timeout_s"):
         make(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"colluders": 5}, {"colluders": 0.5}, {"cohort": 2.5}], ids=str)
+def test_numbers_of_clients_that_make_no_sense_together(wrong):
+    with pytest.raises(ConfigError, match=r"colluders|cohort"):
+        with_distributed_dp(FedAvg(), **SERVER | wrong)

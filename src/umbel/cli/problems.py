@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import traceback
@@ -13,13 +14,15 @@ from typing import Any, NoReturn
 
 import typer
 
-from umbel.base import UmbelError, UsageError
+from umbel.base import ConfigError, UmbelError, UsageError
 from umbel.cli.tables import console
 from umbel.serverapp import strict_json
 
 FAILED, MISUSED, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 _FRAMES_SHOWN = 4
+_OF_THE_DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR}
+"""What the owner of the machine can mend; any other error of the system may be Umbel's."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -50,10 +53,19 @@ def ended_by_sigterm() -> Iterator[None]:
 
 @contextmanager
 def reported(as_json: bool = False) -> Iterator[None]:
-    """Turn an error of Umbel into a panel (or a JSON object) and an exit status."""
+    """Turn an error of Umbel or of the disk into a panel (or a JSON object) and an exit status."""
     try:
         yield
-    except UmbelError as error:
+    except (UmbelError, OSError) as caught:
+        error = caught
+        if isinstance(error, OSError) and not isinstance(error, UmbelError):
+            if error.errno not in _OF_THE_DISK:
+                raise
+            error = ConfigError(
+                f"a file or a folder cannot be used: {error.strerror}",
+                hint="look at its rights, and at the room on the disk",
+                file=error.filename,
+            )
         if as_json:
             print_json(error_as_json(error))
         print_error(error)

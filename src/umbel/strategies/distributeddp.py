@@ -77,6 +77,11 @@ class DistributedDP(SecurelyAggregated):
         self.epsilon_budget = epsilon_budget
         self.mechanism: Mechanism = mechanism
         self.colluders = whole(colluders, "colluders", 0)
+        if self.colluders >= self.cohort:
+            raise ConfigError(
+                f"{colluders} colluders leave nobody to protect in a cohort of {cohort}",
+                hint="expect fewer colluders, or a larger cohort",
+            )
         self._share = self._fitted(1, cohort)  # raises
         self._dimension = 0
         self._ledger: tuple[Run, int, RunLedger] | None = None
