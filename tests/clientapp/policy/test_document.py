@@ -112,6 +112,8 @@ def test_paths_are_those_of_the_file():
     text += '[secure-aggregation]\nminimum-cohort = 3\nidentity = "key.pem"\ntrusted = "/etc/t"'
     rules = parse_policy(text, "/etc/umbel/policy.toml").secure_aggregation
     assert (rules.identity, rules.trusted) == ("/etc/umbel/key.pem", "/etc/t")
+    rules = parse_policy(text, "here.toml").secure_aggregation
+    assert rules.identity == str(Path.cwd() / "key.pem")  # the app's process works elsewhere
 
 
 def test_hashes_are_read_with_and_without_their_kind(policy):

@@ -149,7 +149,8 @@ def parse_policy(document: str, file: str = "the policy") -> Policy:
         digest=content_hash([document.encode()]),
     )
     _check(policy, file)
-    return _with_paths(policy, Path(file).parent)
+    # The app's process reads them, and works in a folder of its own.
+    return _with_paths(policy, Path(file).absolute().parent)
 
 
 def _listed(document: Mapping[str, Any], name: str, file: str) -> Iterable[dict[str, Any]]:
