@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from umbel.base import ConfigError, NotEnoughNodes, StateError
+from umbel.base import ROUND_TIMEOUT_S, ConfigError, NotEnoughNodes, StateError
 from umbel.privacy import positive, whole
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
@@ -124,6 +125,9 @@ class SecurelyAggregated(Wrapper):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         self._round = None
+        with suppress(NotEnoughNodes):  # told below, with what it means here
+            # After a restart of the server nodes come back one by one.
+            grid.wait_for_nodes(self.minimum_cohort, ROUND_TIMEOUT_S)
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if not messages:
             return []

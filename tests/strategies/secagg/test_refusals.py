@@ -13,6 +13,7 @@ from umbel.strategies import (
     with_compression,
     with_secagg,
 )
+from umbel.testing import FakeGrid
 from umbel.updates import Cast
 
 NODES = 8
@@ -204,3 +205,29 @@ class TestWhatTheOwnerSets:
             configured(**{name: 9})
         with pytest.raises(NotEnoughReplies, match=f"{name}='many' is not a number"):
             configured(**{name: "many"})
+
+
+def test_a_cohort_is_waited_for_until_a_sum_of_it_may_be_opened(secure, model):
+    class Returning(FakeGrid):
+        """As after a restart of the server: of eight nodes, those that are waited for are back."""
+
+        back = 2
+
+        def get_node_ids(self):
+            return range(self.back)
+
+        def wait_for_nodes(self, count, timeout_s):
+            self.back = max(self.back, count)
+            return super().wait_for_nodes(count, timeout_s)
+
+    contexts = {node: Context("run", node) for node in range(NODES)}
+    client = secure(mod=secagg_mod(minimum_cohort=5))
+
+    def handler(message):
+        content = client(message, contexts[message.metadata.dst_node_id])
+        return Message(content, reply_to=message)
+
+    strategy = with_secagg(FedAvg(fraction_evaluate=0), weight_max=30, minimum_cohort=5)
+    result = strategy.start(Returning(handler, NODES), model, num_rounds=1)
+    assert not result.failures
+    assert int(result.arrays["steps"].view()) == 2
