@@ -57,11 +57,14 @@ from umbel.privacy.noise import (
 from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
 from umbel.privacy.participation import MinSeparation
 from umbel.privacy.statement import (
+    WITHOUT_NOISE,
     PrivacyStatement,
+    Unit,
 )
 from umbel.privacy.tree import TreeAggregation
 
 __all__ = [
+    "WITHOUT_NOISE",
     "Accountant",
     "AccountantName",
     "AdaptiveBound",
@@ -92,6 +95,7 @@ __all__ = [
     "SkellamEvent",
     "Spent",
     "TreeAggregation",
+    "Unit",
     "calibrate",
     "clip",
     "event_from_json",

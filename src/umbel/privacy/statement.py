@@ -14,6 +14,11 @@ _NEIGHBOURS: dict[str, str] = {
     "replace-one": "the data of one {unit} are replaced by any other",
 }
 
+WITHOUT_NOISE = "the models of calls of strategy.start without noise"
+"""What a statement does not cover where a run has trained without privacy as well."""
+
+Unit = Literal["user", "client", "record"]
+
 
 @dataclass(frozen=True)
 class PrivacyStatement:
@@ -58,7 +63,7 @@ class PrivacyStatement:
 
     epsilon: float
     delta: float
-    unit: Literal["user", "client", "record"]
+    unit: Unit
     adjacency: Adjacency
     sampling: Sampling
     mechanism: str
