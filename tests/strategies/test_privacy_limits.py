@@ -133,6 +133,19 @@ def test_wrappers_of_both_kinds_go_together_without_sampling(learn, moving):
     assert result.rounds == 3
 
 
+@pytest.mark.parametrize("wrong", [["a", "b"], np.zeros(2, "M8[s]"), np.ones(2) * 1j])
+def test_what_are_no_real_numbers_is_left_out(learn, moving, wrong):
+    def client(message):
+        content = moving(lambda node: 1.0)(message)
+        if message.metadata.dst_node_id == 1:
+            content["arrays"]["w"] = np.asarray(wrong)
+        return content
+
+    result, _ = learn(with_central_dp(FedAvg(**ANY), **SOME), client, zeros(2))
+    assert [failure.node_id for failure in result.failures] == [1]
+    assert "not real numbers" in result.failures[0].message
+
+
 class CutOffError(Exception):
     """Ends a run where its machine would have lost power."""
 

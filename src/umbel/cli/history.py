@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.base import ConfigError
+from umbel.privacy import WITHOUT_NOISE
 
 PHASES = ("train", "evaluate", "server")
 
@@ -37,7 +38,7 @@ class RunHistory:
     error, traceback : str or None
         What ended a run that failed.
     privacy : dict or None
-        The newest privacy statement, as JSON has it.
+        The newest privacy statement, as JSON has it; it names what was trained without privacy.
     started_at : float or None
         Seconds since the Unix epoch; only a log knows it.
     """
@@ -56,6 +57,8 @@ class RunHistory:
     privacy: dict[str, Any] | None = None
     started_at: float | None = None
     _failures_kept: int = 0
+    _is_private: bool = False
+    """Whether the call of ``strategy.start`` in progress has spent privacy."""
 
     def apply(self, event: str, data: Mapping[str, Any]) -> None:
         """Take in one event; events that tell nothing new here are passed over."""
@@ -65,12 +68,16 @@ class RunHistory:
             case "strategy_started":
                 self.learning_began = True
                 self.num_rounds = data["num_rounds"]
+                self._is_private = False
             case "phase_finished":
+                if data["phase"] == "train":
+                    self._note_privacy()
                 self._add_metrics(data["phase"], data["round"], data["metrics"])
             case "server_evaluated":
                 self._add_metrics("server", data["round"], data["metrics"])
             case "privacy_spent":
                 self.privacy = dict(data["statement"])
+                self._is_private = True
             case "failure":
                 self.failures.append(dict(data))
             case "round_finished":
@@ -117,6 +124,12 @@ class RunHistory:
             "privacy": self.privacy,
             "seconds": self.seconds,
         }
+
+    def _note_privacy(self) -> None:
+        """Let the statement name this training, if it was without privacy."""
+        told = self.privacy
+        if not self._is_private and told is not None and WITHOUT_NOISE not in told["not_covered"]:
+            told["not_covered"] = [*told["not_covered"], WITHOUT_NOISE]
 
     def _add_metrics(self, phase: str, server_round: int, metrics: Mapping[str, Any]) -> None:
         if metrics:

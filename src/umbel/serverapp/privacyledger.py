@@ -204,6 +204,6 @@ def _trained(entries: Iterable[LogEntry]) -> set[int]:
     for entry in entries:
         if entry.event in ("strategy_started", "run_resumed"):
             start = entry.data.get("start", start)
-        elif entry.event == "phase_started" and entry.data["phase"] == "train" and start:
+        elif entry.event == "phase_started" and entry.data["phase"] == "train":
             trained.add(start)
     return trained
