@@ -101,6 +101,16 @@ def test_a_fixed_size_is_what_dp_accounting_says_of_sums_that_are_two_bounds_apa
     assert ours.epsilon(DELTA) == pytest.approx(theirs.get_epsilon(DELTA), rel=1e-12)
 
 
+def test_a_large_sample_costs_no_more_than_all():
+    everybody = RdpAccountant("replace-one").compose(GaussianEvent(2.0), 10).epsilon(DELTA)
+    costs = [
+        RdpAccountant("replace-one").compose(GaussianEvent(2.0, FixedSize(n, 20)), 10).epsilon(DELTA)
+        for n in (5, 15, 19, 20)
+    ]
+    assert costs == sorted(costs)
+    assert costs[0] < costs[-1] == everybody
+
+
 @pytest.mark.slow
 def test_a_fixed_size_bound_holds_for_two_units_of_which_one_is_replaced_by_its_opposite():
     # One of {+1, +1} is drawn, or one of {-1, +1}: the noise is around 1, or around either.

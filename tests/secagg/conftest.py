@@ -1,11 +1,12 @@
 """A whole secure aggregation in one process, step by step, so that tests can meddle with it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from umbel.secagg import ClientSession, SecAggParameters, ServerSession, plain_sum
+from umbel.secagg import ClientSession, Identity, SecAggParameters, ServerSession, plain_sum
 
 SESSION = b"s" * 32
 MODEL = b"hash of the model"
@@ -112,3 +113,18 @@ def secagg_round():
 def long_round():
     """A round with vectors so long that chance cannot make them alike."""
     return lambda *args, **parameters: Round(*args, **{"length": 1000, **parameters})
+
+
+@pytest.fixture(scope="session")
+def posed():
+    """Let a client advertise keys that are not its own, signed as they should be."""
+
+    def pose(session, node, **keys):
+        parameters, name = session.parameters, session.server.session
+        identity = Identity.generate()
+        session.clients[node] = ClientSession.begin(parameters, name, node, identity=identity)
+        state = session.clients[node]._state
+        entry = replace(state.entry, **keys)
+        state.entry = replace(entry, signature=identity.sign(entry.statement(parameters, name)))
+
+    return pose

@@ -94,6 +94,8 @@ class TestLiesAboutWhoDropped:
             ([1, 2, 2, 3, 4], "name no node twice"),
             ([2, 1, 3, 4], "ascending order"),
             ("1234", "list of node ids"),
+            ([1, 2, 3, 4, 10**5000], "list of node ids"),
+            ([-1, 1, 2, 3, 4], "list of node ids"),
             ([1, 2, 3, "4"], "list of node ids"),
         ],
     )
@@ -168,11 +170,14 @@ class TestSybils:
             invented.client(VICTIM).share(roster)
         assert caught.value.context["key"] == roster["identity"][3].hex()
 
-    @pytest.mark.parametrize("key", ["identity", "signing", "cipher", "mask"])
-    def test_one_client_as_two(self, secagg_round, key):
+    @pytest.mark.parametrize("key", ["signing", "cipher", "mask"])
+    def test_one_client_as_two(self, secagg_round, posed, key):
         session = secagg_round()
-        roster = session.roster()
-        roster[key][3] = roster[key][2]
+        posed(session, 4, **{key: getattr(session.clients[3]._state.entry, key)})
+        entries = {n: client.advertise() for n, client in session.clients.items()}
+        roster = {"nodes": session.nodes} | {
+            key: [entries[n][key] for n in session.nodes] for key in entries[1]
+        }
         with pytest.raises(SecAggAborted, match=f"the same {key} key twice, as nodes 3 and 4"):
             session.client(VICTIM).share(roster)
 
@@ -228,7 +233,7 @@ class TestColluders:
         halves = [[s[:SHARE_BYTES] for s in shares], [s[SHARE_BYTES:] for s in shares]]
         return combine(colluders, halves)
 
-    def unmasked(self, session, seed, key):
+    def unmasked(self, session, seed, private):
         """Return the victim's vector without the masks that follow from these secrets."""
         roster = session.server._roster
         model = bytes.fromhex(session.state(2)["model"])
@@ -236,8 +241,9 @@ class TestColluders:
         masks = [(self_key(seed, binding), -1)]
         for other in session.nodes:
             if other != VICTIM:
-                secret = agreed(key, roster.entries[other].mask, other)
-                masks.append((pair_key(secret, binding), -pair_sign(VICTIM, other)))
+                secret = agreed(private, roster.entries[other].mask, other)
+                key = pair_key(secret, binding, VICTIM, other)
+                masks.append((key, -pair_sign(VICTIM, other)))
         vector = session.masked[VICTIM].copy()
         add_masks(vector, masks)
         return vector
@@ -258,6 +264,41 @@ class TestColluders:
         seed, key = (guess or bytes(32) for guess in guesses)
         assert public_of(key) != roster.entries[VICTIM].mask
         assert session.hides(VICTIM, self.unmasked(session, seed, key))
+
+    @pytest.mark.parametrize(("threshold", "active"), [(5, True), (4, False)])
+    def test_a_sum_over_colluders_and_one_more_is_none_of_many(
+        self, secagg_round, threshold, active
+    ):
+        # As many as the threshold can be all that is left: the victim among them, and one honest
+        # client beside it, or the sum without the colluders' vectors is the victim's.
+        session = secagg_round(5, threshold, active=active)
+        assert session.parameters.withstands(5) == threshold - 2
+        alone = threshold - 1
+        session = secagg_round(
+            5, threshold, active=active, own={VICTIM: {"colluders": alone}, 2: {"colluders": 2}}
+        )
+        roster = session.roster()
+        session.client(2).share(roster)
+        with pytest.raises(SecAggAborted, match=f"colluding neighbours, .*asks for {alone}"):
+            session.client(VICTIM).share(roster)
+
+    def test_keys_that_agree_on_the_secret_of_an_honest_pair(self, long_round, posed):
+        # X25519 ignores the highest bit of a public key: nodes 1 and 2 advertise the mask keys of
+        # the honest nodes 4 and 5 in other bytes, so that node 3 agrees with 1 on what it agrees
+        # on with 4, adds the one mask and subtracts the other.
+        session = long_round(5, 5)
+        victim, shadows = 3, {1: 4, 2: 5}
+        assert session.parameters.withstands(5) >= len(shadows)
+        for shadow, honest in shadows.items():
+            copied = session.clients[honest]._state.entry.mask
+            posed(session, shadow, mask=copied[:-1] + bytes([copied[-1] ^ 0x80]))
+        replies = session.opened()
+        points = list(range(1, 6))
+        (seed,) = combine(points, [[replies[n]["seed_shares"][victim - 1] for n in points]])
+        best = session.masked[victim].copy()
+        binding = session.server._roster.binding(replies[victim]["model"])
+        add_masks(best, [(self_key(seed, binding), -1)])
+        assert session.hides(victim, best)
 
     def test_with_what_honest_clients_answer_the_colluders_still_have_one_kind(self, long_round):
         # 5 clients, threshold 4: 2 * 4 - 5 - 1 = 2 colluders are withstood.

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from umbel.base import KeyStream, SecAggAborted, fresh_key
-from umbel.secagg import ClientSession, Identity
 from umbel.secagg.field import PRIME, weights_at_zero
 from umbel.secagg.keys import Channel, agreed
+from umbel.secagg.roster import Roster
 from umbel.secagg.shamir import split
 
 VICTIM = 1
+ORDER_8 = 325606250916557431795983626356110631294008115727848805560023387167927233504
+"""The u-coordinate of a point that eight additions make zero, on Curve25519."""
 
 
 class TestEnvelopes:
@@ -170,7 +172,7 @@ class TestOutOfRange:
         told = session.server.survivors(session.nodes)
         told = session.server.signatures(session.consistent(told=told))
         replies = {n: session.client(n).unmask(told) for n in session.nodes}
-        with pytest.raises(SecAggAborted, match=r"dealt wrong shares, or one of.*node: 2"):
+        with pytest.raises(SecAggAborted, match=r"of node 2 does not fit.*node: 1"):
             session.server.unmask(replies, session.total())
 
     @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ class TestOutOfRange:
             (PRIME.to_bytes(4, "little") * 9, "outside the field.*node: 3"),
             (bytes(35), "must be 36 bytes.*node: 3"),
             ("text", "must be 36 bytes.*node: 3"),
-            (bytes(36), "one of nodes 1, 2, 3 returned a wrong one.*node: 1"),
+            (bytes(36), r"of the secret of node 1 does not fit the others.*node: 3"),
         ],
     )
     def test_a_client_that_returns_a_wrong_share(self, secagg_round, share, complaint):
@@ -190,12 +192,33 @@ class TestOutOfRange:
         with pytest.raises(SecAggAborted, match=complaint):
             session.reload().unmask(replies, total)
         np.testing.assert_array_equal(total, session.total())  # nothing was taken off
+        del replies[3]  # and without that answer the sum comes out
+        np.testing.assert_array_equal(session.server.unmask(replies, total), session.expected())
+
+    def test_wrong_shares_of_so_many_that_nobody_is_to_blame(self, secagg_round):
+        session = secagg_round(5, 3)
+        replies = session.opened()
+        replies[2]["seed_shares"][0] = replies[3]["seed_shares"][0] = bytes(36)
+        with pytest.raises(SecAggAborted, match="or one of nodes 1, 2, 3 returned") as caught:
+            session.reload().unmask(replies, session.total())
+        # Least of all the one whose secret it is.
+        assert "node" not in caught.value.context
+
+    def test_a_client_that_names_another_model_than_it_signed(self, secagg_round):
+        session = secagg_round(5, 3)
+        replies = session.opened()
+        replies[3]["model"] = bytes(32)
+        total = session.total()
+        with pytest.raises(SecAggAborted, match=r"another model than it signed.*node: 3"):
+            session.reload().unmask(replies, total)
+        del replies[3]
+        np.testing.assert_array_equal(session.server.unmask(replies, total), session.expected())
 
     def test_a_client_that_returns_a_wrong_share_of_a_key(self, secagg_round):
         session = secagg_round(5, 3)
         replies = session.opened([2, 3, 4, 5])
         replies[3]["key_shares"][0] = bytes(36)
-        with pytest.raises(SecAggAborted, match=r"do not give what it said.*node: 1"):
+        with pytest.raises(SecAggAborted, match=r"secret of node 1 does not fit.*node: 3"):
             session.reload().unmask(replies, session.total())
 
     @pytest.mark.parametrize("key", ["seed_shares", "key_shares"])
@@ -208,7 +231,7 @@ class TestOutOfRange:
         weight = int(weights_at_zero(points)[points.index(3)])
         limbs[0] = (int(limbs[0]) + 8 * pow(weight, -1, PRIME)) % PRIME
         replies[3][key][0] = limbs.tobytes()
-        with pytest.raises(SecAggAborted, match=r"do not give what it said.*node: 1"):
+        with pytest.raises(SecAggAborted, match=r"secret of node 1 does not fit.*node: 3"):
             session.reload().unmask(replies, session.total())
 
     def test_a_client_that_returns_shares_nobody_asked_for(self, secagg_round):
@@ -235,24 +258,33 @@ class TestOutOfRange:
             session.server.relay(shared)
 
     @pytest.mark.parametrize("key", ["cipher", "mask"])
-    def test_a_public_key_that_makes_every_secret_zero(self, secagg_round, key):
+    @pytest.mark.parametrize("point", [0, 1, 2**255 - 20, 2**255 - 19, 2**255, ORDER_8])
+    def test_a_public_key_that_makes_every_secret_zero(self, secagg_round, posed, key, point):
+        # Noticed before anybody trains: one such client must not stop all others in ``mask``.
         session = secagg_round()
-        evil = Identity.generate()
-        session.clients[3] = ClientSession.begin(
-            session.parameters, session.server.session, 3, identity=evil
-        )
-        state = session.clients[3]._state
-        object.__setattr__(state.entry, key, bytes(32))
-        signature = evil.sign(state.entry.statement(session.parameters, session.server.session))
-        object.__setattr__(state.entry, "signature", signature)
-        roster = session.roster()
+        posed(session, 3, **{key: point.to_bytes(32, "little")})
+        with pytest.raises(SecAggAborted, match=r"gives no secret.*node: 3"):
+            session.roster()
+        # A server that lets it pass reaches nothing.
+        entries = {"nodes": session.nodes} | {
+            name: [session.entries[n][name] for n in session.nodes] for name in session.entries[1]
+        }
         if key == "cipher":
             with pytest.raises(SecAggAborted, match=r"gives no secret.*node: 3"):
-                session.client(VICTIM).share(roster)
+                session.client(VICTIM).share(entries)
             return
-        relayed = session.server.relay(session.shared(roster))
+        session.server._roster = Roster.of(session.parameters, session.server.session, entries)
+        session.server.stage = "relay"
+        relayed = session.server.relay(session.shared(entries))
         with pytest.raises(SecAggAborted, match=r"gives no secret.*node: 3"):
             session.mask(VICTIM, relayed)
+
+    def test_a_client_that_claims_the_identity_of_another(self, secagg_round, posed):
+        # It is the one that has to go, also where its id is the lower one.
+        session = secagg_round()
+        posed(session, 2, identity=session.clients[4]._state.entry.identity)
+        with pytest.raises(SecAggAborted, match=r"not signed by their identity.*node: 2"):
+            session.roster()
 
     def test_a_model_hash_of_another_size(self, secagg_round):
         session = secagg_round()

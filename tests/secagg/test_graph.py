@@ -108,8 +108,17 @@ def test_the_degree_is_the_smallest_that_keeps_the_promises(
             assert not keeps(clients, bad, lost, degree, threshold, *rest)
 
 
+@pytest.mark.parametrize(("active", "sigma"), [(True, 80), (False, 40)])
+def test_a_server_that_lies_can_try_many_rings(active, sigma):
+    # It computes the ring of as many rosters as it has time for, 2**40 are few, and shows the best.
+    assumed = {"corrupt": 0.05, "dropout": 0.05, "active": active}
+    assert choose_degree(1000, **assumed) == choose_degree(1000, sigma=sigma, **assumed)
+    assert choose_degree(1000, **assumed) != choose_degree(1000, sigma=120 - sigma, **assumed)
+
+
 def test_a_larger_cohort_needs_little_more_degree():
-    degrees = [choose_degree(n, corrupt=0.1, dropout=0.1).degree for n in (200, 2000, 20_000)]
+    assumed = {"corrupt": 0.1, "dropout": 0.1, "sigma": 40}
+    degrees = [choose_degree(n, **assumed).degree for n in (200, 2000, 20_000)]
     assert degrees == sorted(degrees)
     assert degrees[-1] < 3 * degrees[0]
 
@@ -117,12 +126,14 @@ def test_a_larger_cohort_needs_little_more_degree():
 def test_a_small_cohort_gets_the_complete_graph():
     assert choose_degree(8, corrupt=0.1, dropout=0.25) == GraphChoice(None, 5)
     assert choose_degree(3, corrupt=0, dropout=0) == GraphChoice(None, 2)
-    assert choose_degree(8, corrupt=0.25, dropout=0.25, active=False) == GraphChoice(None, 3)
+    assert choose_degree(8, corrupt=0.25, dropout=0.25, active=False) == GraphChoice(None, 4)
+    # Whoever answers to the end, two of them are honest.
+    assert choose_degree(5, corrupt=0.6, dropout=0, active=False) == GraphChoice(None, 5)
 
 
 @pytest.mark.parametrize(
     ("clients", "corrupt", "dropout"),
-    [(10, 0.5, 0.4), (100, 0.3, 0.4), (1, 0, 0), (10, 1.0, 0), (10, 0, -0.1)],
+    [(10, 0.5, 0.4), (5, 0.8, 0), (100, 0.3, 0.4), (1, 0, 0), (10, 1.0, 0), (10, 0, -0.1)],
 )
 def test_what_no_graph_can_promise_is_refused(clients, corrupt, dropout):
     with pytest.raises(ConfigError):

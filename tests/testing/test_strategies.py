@@ -47,6 +47,7 @@ from umbel.strategies import (
     with_client_dp,
     with_compression,
     with_correlated_dp,
+    with_distributed_dp,
     with_example_dp,
     with_local_dp,
     with_secagg,
@@ -192,6 +193,17 @@ OWN_CLIENTS = {
     "SecurelyAggregated": (
         with_secagg(FedAvg(**ANY_NUMBER), weight_max=8, minimum_cohort=2),
         {"app": clients(mods=[secagg_mod(minimum_cohort=2)])},
+    ),
+    "DistributedDP": (
+        with_distributed_dp(
+            FedAvg(**ANY_NUMBER),
+            noise_multiplier=1e-10,
+            clipping=100.0,
+            cohort=7,
+            delta=1e-6,
+            minimum_cohort=2,
+        ),
+        {"app": clients(mods=[secagg_mod(minimum_cohort=2), seeding])},
     ),
     "FedXgbBagging": (FedXgbBagging(**ANY_NUMBER), boosting_clients(whole=False)),
     "FedXgbCyclic": (FedXgbCyclic(min_available_nodes=1), boosting_clients(whole=True)),

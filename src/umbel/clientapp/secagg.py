@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from umbel.base import SecAggAborted, UsageError
+import numpy as np
+
+from umbel.base import SecAggAborted, Seeds, UsageError, fresh_key
+from umbel.clientapp.clientdp import lend, update_of
 from umbel.clientapp.onion import Handler, Mod
+from umbel.privacy import NoiseShare
 from umbel.records import (
-    Array,
     ArrayRecord,
     ConfigRecord,
     Context,
@@ -18,19 +21,23 @@ from umbel.records import (
     RecordDict,
 )
 from umbel.secagg import (
+    SECAGG_RECORD,
     ClientSession,
     Identity,
     Plan,
     SecAggParameters,
     trusted_keys,
 )
-from umbel.updates import Arrays, NDArray, UniformMean, WeightedMean
-
-RECORD = "secagg"
-"""The record of messages, and of the node's state, that speaks of secure aggregation."""
+from umbel.updates import Arrays, NDArray, UniformMean, WeightedMean, is_whole
 
 
-def secagg_mod(*, minimum_cohort: int = 3, colluders: int = 0, active: bool = True) -> Mod:
+def secagg_mod(
+    *,
+    minimum_cohort: int = 3,
+    colluders: int = 0,
+    active: bool = True,
+    noise_multiplier: float = 0.0,
+) -> Mod:
     """Return a mod that lets a trained model leave only as part of a cohort's sum.
 
     It answers the steps of the protocol by itself and calls the handler in one of them. What the
@@ -54,6 +61,9 @@ def secagg_mod(*, minimum_cohort: int = 3, colluders: int = 0, active: bool = Tr
     active : bool, default=True
         Refuse a server that does not let clients compare what it told them. False trusts it to
         follow the protocol, as ``with_secagg(..., active=False)`` needs.
+    noise_multiplier : float, default=0
+        Take part only in sums with at least so much noise, over the bound on one client's update:
+        ``umbel.strategies.with_distributed_dp`` has the clients add it.
 
     Raises
     ------
@@ -78,7 +88,7 @@ def secagg_mod(*, minimum_cohort: int = 3, colluders: int = 0, active: bool = Tr
     def secure(message: Message, context: Context, call_next: Handler) -> Message:
         if message.metadata.message_type.partition(".")[0] != "train":
             return call_next(message, context)
-        asked = message.content.config_records.get(RECORD)
+        asked = message.content.config_records.get(SECAGG_RECORD)
         if asked is None:
             raise SecAggAborted(
                 "the server asks for a training result that is not masked",
@@ -95,7 +105,7 @@ def secagg_mod(*, minimum_cohort: int = 3, colluders: int = 0, active: bool = Tr
                 known = {**kept, "cohort": len(asked["nodes"])}  # type: ignore[arg-type]
                 return _answer(message, context, session, known, told)
             case "mask":
-                return _masked(message, context, call_next, session, kept)
+                return _masked(message, context, call_next, session, kept, noise_multiplier)
             case "consistency":
                 return _answer(message, context, session, kept, session.consistency(asked))
             case "unmask":
@@ -153,7 +163,7 @@ def _read(path: object) -> bytes:
 
 def _resumed(context: Context, asked: ConfigRecord) -> tuple[ClientSession, ConfigRecord]:
     """Return the session in progress, and the plan that came with its beginning."""
-    kept = context.state.config_records.get(RECORD)
+    kept = context.state.config_records.get(SECAGG_RECORD)
     if kept is None or kept["session"] != asked.get("session"):
         raise SecAggAborted(
             f"the server asks for step {asked.get('stage')!r} of a session that this node is not "
@@ -172,14 +182,14 @@ def _answer(
 ) -> Message:
     """Return the answer to a step, once the session is in the state that is kept with it."""
     _keep(context, session, known)
-    return Message(RecordDict({RECORD: ConfigRecord(told)}), reply_to=message)
+    return Message(RecordDict({SECAGG_RECORD: ConfigRecord(told)}), reply_to=message)
 
 
 def _keep(context: Context, session: ClientSession, known: Mapping[str, Any]) -> None:
     if session.stage == "done":
-        context.state.pop(RECORD, None)
+        context.state.pop(SECAGG_RECORD, None)
     else:
-        context.state[RECORD] = ConfigRecord({**known, "state": session.to_bytes()})
+        context.state[SECAGG_RECORD] = ConfigRecord({**known, "state": session.to_bytes()})
 
 
 def _masked(
@@ -188,26 +198,69 @@ def _masked(
     call_next: Handler,
     session: ClientSession,
     kept: ConfigRecord,
+    noise_multiplier: float,
 ) -> Message:
     """Let the handler train, and return the masked vector of what came of it."""
-    plan = Plan.from_config(kept)
-    asked = message.content[RECORD]
+    plan, cohort = Plan.from_config(kept), int(kept["cohort"])  # type: ignore[arg-type]
+    asked = message.content[SECAGG_RECORD]
     # Of what came, before the handler could change it.
     agreed = plan.digest(message.content)
-    before = message.content.array_records[plan.record].views()
-    content = RecordDict({k: record for k, record in message.content.items() if k != RECORD})
-    content[plan.record] = ArrayRecord({key: Array(view) for key, view in before.items()})
-    message.content = content
+    share = _share(plan, session.parameters, cohort, noise_multiplier)
+    message.content = RecordDict({k: r for k, r in message.content.items() if k != SECAGG_RECORD})
+    before = lend(message, plan.record)
     reply = call_next(message, context)
     if not reply.has_content():
         return reply
-    vector = _vector(plan, before, reply.content, int(kept["cohort"]))  # type: ignore[arg-type]
+    if share is None:
+        vector = _vector(plan, before, reply.content, cohort)
+    else:
+        vector = _noised(share, before, update_of(before, reply, plan.record), context)
+        vector = vector.astype(session.parameters.dtype)  # modulo 2**bits
     masked = session.mask(vector, agreed, asked)
     _keep(context, session, kept)
-    return Message(
-        RecordDict({"masked": ArrayRecord({"vector": masked})}),
-        reply_to=message,
+    return Message(RecordDict({"masked": ArrayRecord({"vector": masked})}), reply_to=message)
+
+
+def _share(
+    plan: Plan, parameters: SecAggParameters, cohort: int, noise_multiplier: float
+) -> NoiseShare | None:
+    """Return the noise that this client adds, if the sum is to have any.
+
+    Raises
+    ------
+    SecAggAborted
+        It is to have less than this client asks for.
+    """
+    share = NoiseShare.of(plan.noise) if plan.noise else None
+    # If as many drop out as may.
+    planned = share.noise_multiplier(parameters.quorum(cohort)) if share is not None else 0.0
+    if planned < noise_multiplier * (1 - 1e-9):
+        raise SecAggAborted(
+            f"the sum is to have noise of {planned:.3g} times the bound on an update, and this "
+            f"client asks for {noise_multiplier:g}",
+            hint="wrap the strategy with with_distributed_dp(..., noise_multiplier=...)",
+        )
+    return share
+
+
+def _noised(share: NoiseShare, before: Arrays, update: Arrays, context: Context) -> NDArray:
+    """Return the update as whole numbers, clipped and with its share of noise."""
+    moving = [key for key, value in before.items() if not is_whole(value.dtype)]
+    missing = sorted(set(moving).difference(update))
+    if missing:
+        raise UsageError(
+            f"the reply lacks arrays of the model: {missing[:5]}",
+            hint="reply with all arrays of the message, under their names",
+        )
+    seeded = context.simulated
+    # A virtual node's follows from the seed, which was set for this node and round.
+    secret = (
+        Seeds().child("distributed-dp").integer(256).to_bytes(32, "little")
+        if seeded
+        else fresh_key()
     )
+    numbers = share.draw({key: update[key] for key in moving}, secret, seeded=seeded)
+    return np.concatenate([numbers[key].reshape(-1) for key in moving])
 
 
 def _vector(plan: Plan, before: Arrays, content: RecordDict, cohort: int) -> NDArray:

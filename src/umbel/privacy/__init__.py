@@ -12,7 +12,12 @@ from umbel.privacy.calibration import (
     Calibration,
     calibrate,
 )
-from umbel.privacy.checks import positive, small_chance, whole
+from umbel.privacy.checks import (
+    chance,
+    positive,
+    small_chance,
+    whole,
+)
 from umbel.privacy.clipping import (
     AdaptiveBound,
     Clipped,
@@ -56,6 +61,7 @@ from umbel.privacy.noise import (
 )
 from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
 from umbel.privacy.participation import MinSeparation
+from umbel.privacy.shares import Mechanism, NoiseShare
 from umbel.privacy.statement import (
     WITHOUT_NOISE,
     PrivacyStatement,
@@ -79,9 +85,11 @@ __all__ = [
     "FixedSize",
     "GaussianEvent",
     "LaplaceEvent",
+    "Mechanism",
     "MinSeparation",
     "NoAmplification",
     "NoiseMatrix",
+    "NoiseShare",
     "NoiseSource",
     "NoiseStream",
     "PerLayer",
@@ -97,6 +105,7 @@ __all__ = [
     "TreeAggregation",
     "Unit",
     "calibrate",
+    "chance",
     "clip",
     "event_from_json",
     "event_to_json",

@@ -13,7 +13,7 @@ from umbel.records import ConfigRecord, MetricRecord, RecordDict, encode
 from umbel.secagg.fixedpoint import FixedPoint
 from umbel.updates import Arrays, NDArray
 
-RECORD = "secagg"
+SECAGG_RECORD = "secagg"
 """The record of a message that speaks of secure aggregation; it is no part of what is agreed on."""
 
 _METRIC = "metric:"
@@ -37,6 +37,8 @@ class Plan:
         The name of the record with the model.
     metrics : mapping of str to float
         The metrics that are summed along, and the largest magnitude of each.
+    noise : str
+        What clients add to their updates, in words that are not read here; empty for nothing.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class Plan:
     weighted_by: str = "num-examples"
     record: str = "arrays"
     metrics: Mapping[str, float] = field(default_factory=dict)
+    noise: str = ""
 
     def codec(self, cohort: int) -> FixedPoint:
         """Return the fixed point of a cohort of this size.
@@ -105,6 +108,7 @@ class Plan:
             "record": self.record,
             "metrics": list(self.metrics),
             "metric-bounds": [float(bound) for bound in self.metrics.values()],
+            "noise": self.noise,
         }
 
     @classmethod
@@ -124,6 +128,7 @@ class Plan:
                 str(config["weighted-by"]),
                 str(config["record"]),
                 dict(zip(config["metrics"], config["metric-bounds"], strict=True)),
+                str(config["noise"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(
@@ -138,9 +143,9 @@ class Plan:
         configuration and the same plan: one that trains on another model, or with a learning rate
         of zero, must not be hidden behind.
         """
-        agreed = RecordDict({RECORD: ConfigRecord(self.to_config())})
+        agreed = RecordDict({SECAGG_RECORD: ConfigRecord(self.to_config())})
         for name in sorted(content):
-            if name != RECORD:
+            if name != SECAGG_RECORD:
                 record = content[name]
                 agreed[name] = type(record)({key: record[key] for key in sorted(record)})
         return bytes.fromhex(content_hash(encode(agreed)))

@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeAlias
 
 from umbel.base import ConfigError, NotEnoughNodes, StateError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from umbel.secagg import Plan, SecAggParameters, bits_for, choose_degree
-from umbel.serverapp import Grid, Strategy
-from umbel.strategies.secagground import SECAGG_RECORD, SecureRound
+from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
+from umbel.serverapp import Grid, Run, Strategy
+from umbel.strategies.secagground import SecureRound
 from umbel.strategies.wrapper import Wrapper
-from umbel.updates import Aggregator, Mean, ModularSum, UniformMean, WeightedMean
+from umbel.updates import Aggregator, Mean, ModularSum, NDArray, UniformMean, WeightedMean
 
 Degree: TypeAlias = int | Literal["auto"] | None
 
@@ -107,35 +107,34 @@ class SecurelyAggregated(Wrapper):
             return []
         nodes = self._nodes(messages)
         self._sent = _common(messages, self.plan.record)
-        plan = self._plan = replace(self.plan, bits=self.plan.bits or bits_for(len(nodes)))
-        codec = plan.codec(len(nodes))
-        length = codec.length(plan.origin(self._sent.views()))
-        parameters = self.neighbours.parameters(len(nodes), length, codec.bits)
-        begun = SecureRound(grid, parameters, nodes, self.minimum_cohort, self.stage_timeout_s)
+        self._plan, parameters, least = self.prepared(grid.run, len(nodes), self._sent)
+        begun = SecureRound(grid, parameters, nodes, least, self.stage_timeout_s)
         self._round = begun
-        dealt = begun.deal(plan.to_config())
+        dealt = begun.deal(self._plan.to_config())
         training = [m for m in messages if m.metadata.dst_node_id in dealt]
         for message in training:
             record = dealt[int(message.metadata.dst_node_id)]
             message.content = RecordDict({**message.content, SECAGG_RECORD: record})
         return training
 
+    def prepared(
+        self, run: Run, cohort: int, model: ArrayRecord
+    ) -> tuple[Plan, SecAggParameters, int]:
+        """Return what is summed, how, and over how many clients at least, for such a cohort."""
+        plan = replace(self.plan, bits=self.plan.bits or bits_for(cohort))
+        length = plan.codec(cohort).length(plan.origin(model.views()))
+        return plan, self.neighbours.parameters(cohort, length, plan.bits), self.minimum_cohort
+
     def train_aggregator(self, server_round: int) -> Aggregator[Any]:
-        parameters = self._begun().parameters
+        parameters = self.begun().parameters
         return ModularSum(parameters.length, parameters.bits)
 
     def finish_train(
         self, server_round: int, value: Any
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        begun, plan = self._begun(), self._plan
-        total = begun.opened(value)
-        codec = plan.codec(begun.cohort)
-        decoded = codec.decode(total, plan.origin(self._sent.views()))
-        arrays, metrics = plan.split(decoded.arrays)
-        for array in arrays.values():
-            array.flags.writeable = False
+        begun = self.begun()
+        mean, error_max = self.mean_of(begun.opened(value), value.count, self._sent)
         if self.run is not None:
-            errors = [codec.error_max(key, decoded.weight, value.count) for key in arrays]
             self.run.emit(
                 "secure_sum",
                 round=server_round,
@@ -143,12 +142,23 @@ class SecurelyAggregated(Wrapper):
                 clients=value.count,
                 threshold=begun.parameters.threshold,
                 degree=begun.parameters.degree or begun.cohort - 1,
-                bits=codec.bits,
-                error_max=max(errors, default=0.0),
+                bits=begun.parameters.bits,
+                error_max=error_max,
             )
         self._round = None
-        mean = Mean(ArrayRecord(arrays), metrics, decoded.weight, value.count)
         return super().finish_train(server_round, mean)
+
+    def mean_of(self, total: NDArray, count: int, model: ArrayRecord) -> tuple[Mean, float]:
+        """Return the mean that a sum over so many clients says, and how exact it is."""
+        plan = self._plan
+        codec = plan.codec(self.begun().cohort)
+        decoded = codec.decode(total, plan.origin(model.views()))
+        arrays, metrics = plan.split(decoded.arrays)
+        for array in arrays.values():
+            array.flags.writeable = False
+        errors = [codec.error_max(key, decoded.weight, count) for key in arrays]
+        mean = Mean(ArrayRecord(arrays), metrics, decoded.weight, count)
+        return mean, max(errors, default=0.0)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -165,7 +175,8 @@ class SecurelyAggregated(Wrapper):
     def summary(self) -> str:
         return f"{self.inner.summary()} under secure aggregation"
 
-    def _begun(self) -> SecureRound:
+    def begun(self) -> SecureRound:
+        """Return the secure aggregation in progress."""
         if self._round is None:
             raise StateError("a secure aggregation goes on that has not begun")
         return self._round
@@ -264,7 +275,7 @@ def with_secagg(
         clip=dict(clip) if isinstance(clip, Mapping) else {"*": clip},
         weight_max=weight_max,
         bits=0 if bits is None else bits,
-        weighted_by=_weighted_by(strategy),
+        weighted_by=weighted_by(strategy),
         record=str(getattr(strategy, "arrayrecord_key", "arrays")),
         metrics=dict(metrics or {}),
     )
@@ -277,7 +288,7 @@ def with_secagg(
     return SecurelyAggregated(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
 
 
-def _weighted_by(strategy: Strategy) -> str:
+def weighted_by(strategy: Strategy) -> str:
     """Return the metric that weights the strategy's mean; empty for equal weights."""
     aggregator = strategy.train_aggregator(1)
     # Exactly these: what is derived from them may look at replies one by one.

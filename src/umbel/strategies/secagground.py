@@ -10,15 +10,12 @@ import numpy as np
 
 from umbel.base import NotEnoughReplies, SecAggAborted, StateError, content_hash
 from umbel.records import ConfigRecord, Error, ErrorCode, Message, MessageType, RecordDict
-from umbel.secagg import Payload, SecAggParameters, ServerSession
+from umbel.secagg import SECAGG_RECORD, Payload, SecAggParameters, ServerSession
 from umbel.serverapp import Grid, Run, failure_causes
 from umbel.updates import ModularTotal, NDArray
 
 T = TypeVar("T")
 Answers = dict[int, Mapping[str, Any]]
-
-SECAGG_RECORD = "secagg"
-"""The record of messages that speaks of secure aggregation."""
 
 _MOD = "the client app needs mods=[umbel.clientapp.secagg_mod()]"
 
@@ -63,13 +60,15 @@ class SecureRound:
         self._failed_before = len(grid.run.failures)
 
     @property
+    def run(self) -> Run:
+        """The run that it belongs to."""
+        return self._grid.run
+
+    @property
     def needed(self) -> int:
         """How many clients must be left at any time."""
-        threshold, degree = self.parameters.threshold, self.parameters.degree
-        size = min(self.cohort, (degree or self.cohort) + 1)
-        # The part of the roster that the threshold is of a neighbourhood.
-        least = -(-threshold * self.cohort // size) if self.cohort else threshold
-        return max(least, self._minimum_cohort)
+        known = self.parameters.quorum(self.cohort) if self.cohort else self.parameters.threshold
+        return max(known, self._minimum_cohort)
 
     def deal(self, plan: Mapping[str, Any]) -> dict[int, ConfigRecord]:
         """Let the clients exchange keys and shares; return what each needs to mask its update.

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from umbel.base import ConfigError, JournalCorrupt
-from umbel.deployment.atomic import PRIVATE, private_folder, sync_folder
+from umbel.base import ConfigError, JournalCorrupt, sync
+from umbel.deployment.atomic import PRIVATE, private_folder
 
 
 class PolicyLedger:
@@ -40,7 +40,7 @@ class PolicyLedger:
             raise ConfigError(
                 "another node uses this ledger", hint="give each node a folder", file=file
             ) from None
-        sync_folder(file.parent)
+        sync(file.parent)
         self._size = self._whole_lines()
 
     def entries(self) -> Iterator[dict[str, Any]]:
