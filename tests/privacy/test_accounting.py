@@ -104,7 +104,9 @@ def test_a_fixed_size_is_what_dp_accounting_says_of_sums_that_are_two_bounds_apa
 def test_a_large_sample_costs_no_more_than_all():
     everybody = RdpAccountant("replace-one").compose(GaussianEvent(2.0), 10).epsilon(DELTA)
     costs = [
-        RdpAccountant("replace-one").compose(GaussianEvent(2.0, FixedSize(n, 20)), 10).epsilon(DELTA)
+        RdpAccountant("replace-one")
+        .compose(GaussianEvent(2.0, FixedSize(n, 20)), 10)
+        .epsilon(DELTA)
         for n in (5, 15, 19, 20)
     ]
     assert costs == sorted(costs)
