@@ -10,6 +10,7 @@ import pytest
 import umbel.strategies
 from umbel.base import ConfigError, NotEnoughReplies, ProtocolError, Seeds
 from umbel.clientapp import FedDynTerm, ScaffoldTerm, compression_mod, personal_layers_mod
+from umbel.privacy import AdaptiveBound
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Checkpoints, Run, Saved, Strategy, read_log
 from umbel.strategies import FedAdam, FedAvg
@@ -96,10 +97,18 @@ MAKE = {
     if isinstance(kind, type)
     and issubclass(kind, Strategy)
     and name in umbel.strategies.__all__
-    and name not in ("Compressed", "KeptReplies")
+    and name not in ("CentralDP", "Compressed", "KeptReplies")
     and not name.startswith("FedXgb")  # tests/testing/test_strategies.py resumes these
 }
 MAKE["compressed"] = lambda: umbel.strategies.with_compression(FedAdam(), COMPRESSOR)
+MAKE["central dp"] = lambda: umbel.strategies.with_central_dp(
+    FedAdam(),
+    noise_multiplier=1.0,
+    clipping=AdaptiveBound(),
+    cohort=60,
+    delta=1e-6,
+    accountant="rdp",
+)
 MAKE["half of them"] = lambda: FedAvg(0.5, 0.5)
 
 

@@ -33,12 +33,15 @@ from umbel.strategies import (
     PowerOfChoice,
     QFedAvg,
     Scaffold,
+    with_central_dp,
     with_compression,
 )
 from umbel.testing import strategy_checks
 from umbel.updates import Aggregator, MedianRule, TopK, momentum, trainable
 
 ANY_NUMBER = {"min_train_nodes": 1, "min_evaluate_nodes": 1, "min_available_nodes": 1}
+# Noise too small to be seen: tests/strategies/test_central_dp.py has the checks with noise.
+PRIVATE = {"noise_multiplier": 1e-7, "delta": 1e-6, "accountant": "rdp", "cohort": 7}
 STRATEGIES = {
     "FedAvg": FedAvg(**ANY_NUMBER),
     "FedAvg of a part": FedAvg(0.5, 0.5, **ANY_NUMBER),
@@ -63,6 +66,7 @@ STRATEGIES = {
     "FedBN": FedBN(**ANY_NUMBER),
     "FedOpt": FedOpt(momentum(0.5), 0.5, **ANY_NUMBER),
     "KeptReplies": KeptReplies(MedianRule(), **ANY_NUMBER),
+    "CentralDP": with_central_dp(FedAvg(**ANY_NUMBER), clipping=1.0, **PRIVATE),
     "PowerOfChoice": PowerOfChoice(num_candidates=5, num_selected=3),
 }
 

@@ -2,10 +2,11 @@
 
 from umbel.serverapp.app import ServerApp
 from umbel.serverapp.checkpoint import Checkpoint, Checkpoints, Saved, StoredArrays
-from umbel.serverapp.ending import conclude, note_failure
+from umbel.serverapp.ending import conclude, note_failure, note_success
 from umbel.serverapp.frozen import frozen_copy
 from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
+from umbel.serverapp.privacyledger import RunLedger
 from umbel.serverapp.replies import Replies
 from umbel.serverapp.result import Failure, Result, RoundTiming
 from umbel.serverapp.rounds import NOT_FINITE, require_finite
@@ -34,6 +35,7 @@ __all__ = [
     "RoundTiming",
     "Run",
     "RunEvent",
+    "RunLedger",
     "RunLog",
     "Sampler",
     "Saved",
@@ -46,6 +48,7 @@ __all__ = [
     "frozen_copy",
     "no_reply",
     "note_failure",
+    "note_success",
     "plot_metrics",
     "read_log",
     "rejected",

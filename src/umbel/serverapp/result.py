@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from umbel.privacy import PrivacyStatement
 from umbel.records import ArrayRecord, MetricRecord
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ class Result:
     timings : dict of int to RoundTiming
         By round.
     stopped_early : bool
-        Whether ``should_stop`` ended the rounds before the last one.
+        Whether ``should_stop``, or a privacy budget, ended the rounds before the last one.
+    privacy : PrivacyStatement or None
+        What the run promises about privacy; ``str(result.privacy)`` says all of it.
 
     Examples
     --------
@@ -86,6 +89,7 @@ class Result:
     failures: list[Failure] = field(default_factory=list)
     timings: dict[int, RoundTiming] = field(default_factory=dict)
     stopped_early: bool = False
+    privacy: PrivacyStatement | None = None
 
     @property
     def rounds(self) -> int:

@@ -12,6 +12,7 @@ from umbel.base import (
     AggregationError,
     ConfigError,
     NotEnoughReplies,
+    PrivacyBudgetExhausted,
     UsageError,
     random_state,
     set_random_state,
@@ -99,7 +100,11 @@ class RoundLoop:
             self._evaluate_on_server(RoundTiming())
             self._save(0, finished=num_rounds == 0)
         for server_round in range(self._rounds_done + 1, num_rounds + 1):
-            self._round(server_round, num_rounds)
+            try:
+                self._round(server_round, num_rounds)
+            except PrivacyBudgetExhausted as exhausted:
+                self._stop(server_round, exhausted)
+                break
             for callback in callbacks:
                 callback(server_round, result)
             stop = should_stop is not None and should_stop(server_round, result)
@@ -110,6 +115,13 @@ class RoundLoop:
                 break
         run.server_round = 0
         return result
+
+    def _stop(self, server_round: int, exhausted: PrivacyBudgetExhausted) -> None:
+        """End in good order before a round that may not be: the rounds so far are the result."""
+        self._result.stopped_early = True
+        self._run.emit("privacy_budget_exhausted", round=server_round, reason=exhausted.message)
+        # Under the number of this round, since the checkpoint of the last one is there already.
+        self._save(server_round, finished=True)
 
     def _save(self, server_round: int, *, finished: bool) -> None:
         """Save a checkpoint, if the run is resumable."""
@@ -159,6 +171,8 @@ class RoundLoop:
         for attempt in range(1 + self._strategy.max_repeats):
             messages = self._configure(phase, attempt)
             if not messages:
+                if phase == "train":
+                    outcome = self._sound(self._strategy.without_cohort(self._run.server_round))
                 break
             count, outcome = self._attempt(phase, messages)
             self._run.sort_phase_failures()

@@ -2,6 +2,7 @@
 
 from umbel.strategies.bulyan import Bulyan
 from umbel.strategies.centeredclipping import CenteredClipping
+from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
 from umbel.strategies.compression import Compressed, with_compression
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
@@ -28,6 +29,8 @@ from umbel.strategies.scaffold import Scaffold
 __all__ = [
     "Bulyan",
     "CenteredClipping",
+    "CentralDP",
+    "Clipping",
     "Compressed",
     "FedAdagrad",
     "FedAdam",
@@ -55,5 +58,6 @@ __all__ = [
     "PowerOfChoice",
     "QFedAvg",
     "Scaffold",
+    "with_central_dp",
     "with_compression",
 ]

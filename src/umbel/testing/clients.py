@@ -91,7 +91,7 @@ class Federation:
     ) -> FakeGrid:
         """Return a grid of this app's clients, new ones with empty states."""
         count = self.nodes if nodes is None else nodes
-        run = Run(run_id="check", run_config={"lr": lr})
+        run = Run(run_id="check", run_config={"lr": lr}, simulated=True)
         contexts = [
             Context(
                 "check",
