@@ -5,7 +5,15 @@ import pytest
 import xgboost
 
 from umbel import Strategy, strategies
-from umbel.clientapp import ClientApp, FedDynTerm, ScaffoldTerm, compression_mod
+from umbel.base import Seeds
+from umbel.clientapp import (
+    ClientApp,
+    FedDynTerm,
+    ScaffoldTerm,
+    compression_mod,
+    dp_client_mod,
+    local_dp_mod,
+)
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
 from umbel.strategies import (
     Bulyan,
@@ -34,7 +42,9 @@ from umbel.strategies import (
     QFedAvg,
     Scaffold,
     with_central_dp,
+    with_client_dp,
     with_compression,
+    with_local_dp,
 )
 from umbel.testing import strategy_checks
 from umbel.updates import Aggregator, MedianRule, TopK, momentum, trainable
@@ -104,6 +114,13 @@ def clients(make_term=None, mods=None, **metrics):
     return app
 
 
+def seeding(message, context, call_next):
+    """Seed what mods draw from, as a simulation does; elsewhere nothing does."""
+    server_round = message.content["config"]["server-round"]
+    Seeds(context.node_id).child(server_round).seed_globals()
+    return call_next(message, context)
+
+
 def boosting_clients(whole):
     """Return an app that adds a tree, and replies with all of the model or with the tree alone."""
     app = evaluating(ClientApp())
@@ -149,6 +166,16 @@ OWN_CLIENTS = {
     "Compressed": (
         with_compression(FedAvg(**ANY_NUMBER), TopK(0.5)),
         {"app": clients(mods=[compression_mod(TopK(0.5))])},
+    ),
+    "ClientDP": (
+        with_client_dp(FedAvg(**ANY_NUMBER), clipping=1.0, **PRIVATE),
+        {"app": clients(mods=[dp_client_mod])},
+    ),
+    "LocalDP": (
+        with_local_dp(
+            FedAvg(**ANY_NUMBER), clipping=1.0, delta=1e-6, noise_multiplier=1e-7, accountant="rdp"
+        ),
+        {"app": clients(mods=[seeding, local_dp_mod(clipping=1.0, noise_multiplier=1e-7)])},
     ),
     "FedXgbBagging": (FedXgbBagging(**ANY_NUMBER), boosting_clients(whole=False)),
     "FedXgbCyclic": (FedXgbCyclic(min_available_nodes=1), boosting_clients(whole=True)),

@@ -2,8 +2,10 @@
 
 from umbel.clientapp.app import ClientApp, ClientFn
 from umbel.clientapp.client import Client
+from umbel.clientapp.clientdp import DP_RECORD, bound_in_words, dp_client_mod
 from umbel.clientapp.clip import clipping_mod
 from umbel.clientapp.compression import compression_mod
+from umbel.clientapp.localdp import LocalNoise, local_dp_mod
 from umbel.clientapp.localterm import LocalTerm, ProximalTerm
 from umbel.clientapp.numpy_client import NumPyClient
 from umbel.clientapp.onion import Handler, Mod
@@ -16,6 +18,7 @@ from umbel.clientapp.torch import batch_norm_names, freeze
 from umbel.clientapp.variates import DittoTerm, FedDynTerm, ScaffoldTerm, local_norm
 
 __all__ = [
+    "DP_RECORD",
     "Answer",
     "Client",
     "ClientApp",
@@ -25,6 +28,7 @@ __all__ = [
     "ErrorFields",
     "FedDynTerm",
     "Handler",
+    "LocalNoise",
     "LocalTerm",
     "Mod",
     "NumPyClient",
@@ -32,10 +36,13 @@ __all__ = [
     "ScaffoldTerm",
     "answer_task",
     "batch_norm_names",
+    "bound_in_words",
     "clipping_mod",
     "compression_mod",
+    "dp_client_mod",
     "error_fields",
     "freeze",
+    "local_dp_mod",
     "local_norm",
     "message_size_mod",
     "personal_layers_mod",

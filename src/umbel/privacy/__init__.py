@@ -7,6 +7,7 @@ from umbel.privacy.accounting import (
     RdpAccountant,
     make_accountant,
 )
+from umbel.privacy.calibration import Calibration, calibrate
 from umbel.privacy.clipping import AdaptiveBound, Clipped, PerLayer, clip
 from umbel.privacy.events import (
     Adjacency,
@@ -27,7 +28,7 @@ from umbel.privacy.events import (
 from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_sigma
 from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
 from umbel.privacy.ledger import PrivacyLedger, Spent
-from umbel.privacy.noise import NoiseSource
+from umbel.privacy.noise import NoiseSource, Randomness
 from umbel.privacy.statement import PrivacyStatement
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "AccountantName",
     "AdaptiveBound",
     "Adjacency",
+    "Calibration",
     "Clipped",
     "CorrelatedEvent",
     "DiscreteGaussianEvent",
@@ -49,10 +51,12 @@ __all__ = [
     "Poisson",
     "PrivacyLedger",
     "PrivacyStatement",
+    "Randomness",
     "RdpAccountant",
     "Sampling",
     "SkellamEvent",
     "Spent",
+    "calibrate",
     "clip",
     "event_from_json",
     "event_to_json",

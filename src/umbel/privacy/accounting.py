@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
@@ -30,8 +31,8 @@ AccountantName = Literal["pld", "rdp"]
 PLD_INTERVAL = 1e-4
 """The grid on which privacy losses are rounded up, in units of ε."""
 
-PLD_MAX_EPSILON = 200.0
-"""Beyond it a privacy loss distribution takes gigabytes to say that there is no privacy."""
+PLD_MAX_EPSILON, PLD_MIN_NOISE = 100.0, 0.1
+"""Beyond these a privacy loss distribution takes gigabytes to say that there is no privacy."""
 
 
 class Accountant(Protocol):
@@ -97,12 +98,12 @@ class RdpAccountant(Accountant):
 
     def __init__(self, adjacency: Adjacency = "add-or-remove-one") -> None:
         self.adjacency = _known(adjacency)
-        self._counts: dict[Event, int] = {}
+        self._counts: dict[Event, tuple[int, Curve]] = {}
 
     def compose(self, event: Event, count: int = 1) -> RdpAccountant:
-        _rdp_curve(event, self.adjacency)
+        before, curve = self._counts.get(event) or (0, _rdp_curve(event, self.adjacency))
         more = RdpAccountant(self.adjacency)
-        more._counts = self._counts | {event: self._counts.get(event, 0) + whole(count, "count")}
+        more._counts = self._counts | {event: (before + whole(count, "count"), curve)}
         return more
 
     def epsilon(self, delta: float) -> float:
@@ -122,8 +123,8 @@ class RdpAccountant(Accountant):
     def divergences(self) -> Curve:
         """The sum of the divergences of all releases, at each of the orders."""
         total = np.zeros(len(self.orders))
-        for event, count in self._counts.items():
-            total += count * _rdp_curve(event, self.adjacency)
+        for count, curve in self._counts.values():
+            total += count * curve
         return total
 
 
@@ -133,7 +134,8 @@ class PldAccountant(Accountant):
     Gaussians without amplification are one Gaussian, which is counted exactly (Balle and Wang 2018,
     arXiv:1805.06530). A run of equal events is one distribution composed with itself: a question
     takes 0.05 to 0.5 s for one to thousands of rounds. Where events keep changing, each change is
-    one more convolution, some 0.03 s. Beyond ε = 200 it gives the Rényi bound.
+    one more convolution, some 0.03 s. Where there is no privacy to speak of (ε above
+    100, or sampled Gaussians with a noise multiplier below 0.1) it gives the Rényi bound.
 
     Parameters
     ----------
@@ -149,6 +151,7 @@ class PldAccountant(Accountant):
     def __init__(self, adjacency: Adjacency = "add-or-remove-one") -> None:
         self.adjacency = _known(adjacency)
         self._renyi = RdpAccountant(adjacency)
+        self._is_faint = False
         # One over the variance of the one Gaussian that all Gaussians without amplification are.
         self._precision = 0.0
         # The others, as a run of equal events after what came before it.
@@ -169,14 +172,19 @@ class PldAccountant(Accountant):
             )
         more = PldAccountant(self.adjacency)
         more._renyi = self._renyi.compose(event, count)
+        more._is_faint = self._is_faint
         more._precision = self._precision
         more._before, more._event, more._count = self._before, self._event, self._count
         if (sigma := _plain_gaussian(event, self.adjacency)) is not None:
             more._precision += count / sigma**2
-        elif event == self._event:
+            return more
+        if event == self._event:
             more._count += count
         else:
             more._before, more._event, more._count = self, event, count
+        more._is_faint |= (
+            isinstance(event, GaussianEvent) and event.noise_multiplier < PLD_MIN_NOISE
+        )
         return more
 
     def epsilon(self, delta: float) -> float:
@@ -195,7 +203,7 @@ class PldAccountant(Accountant):
 
     @cached_property
     def _is_wide(self) -> bool:
-        return self._renyi.epsilon(1e-10) > PLD_MAX_EPSILON
+        return self._is_faint or self._renyi.epsilon(1e-10) > PLD_MAX_EPSILON
 
     @property
     def _distribution(self) -> Any:
@@ -345,6 +353,7 @@ def _pld() -> Any:
     return _library().pld.privacy_loss_distribution
 
 
+@lru_cache(maxsize=1)
 def _library() -> Any:
     try:
         import dp_accounting
@@ -354,4 +363,7 @@ def _library() -> Any:
         raise MissingDependency(
             "privacy accounting needs dp-accounting", hint='pip install "umbel[dp]"'
         ) from error
+    # It warns of each order at which its series does not converge and leaves it out, which is
+    # sound: the other orders still bound ε.
+    logging.getLogger("absl").addFilter(lambda record: "failed to converge" not in record.msg)
     return dp_accounting

@@ -211,6 +211,7 @@ class Worker:
             node_config=config,
             state=state,
             run_config=dict(self._spec.run_config),
+            simulated=True,
         )
 
     def _commit(self, report: Report) -> None:

@@ -3,6 +3,7 @@
 from umbel.strategies.bulyan import Bulyan
 from umbel.strategies.centeredclipping import CenteredClipping
 from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
+from umbel.strategies.clientdp import ClientDP, with_client_dp
 from umbel.strategies.compression import Compressed, with_compression
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
@@ -21,6 +22,7 @@ from umbel.strategies.fedyogi import FedYogi
 from umbel.strategies.geometricmedian import GeometricMedian
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.strategies.krum import Krum, MultiKrum
+from umbel.strategies.localdp import LocalDP, with_local_dp
 from umbel.strategies.normbounding import NormBounding
 from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
@@ -30,6 +32,7 @@ __all__ = [
     "Bulyan",
     "CenteredClipping",
     "CentralDP",
+    "ClientDP",
     "Clipping",
     "Compressed",
     "FedAdagrad",
@@ -52,6 +55,7 @@ __all__ = [
     "KeptReplies",
     "KeptRepliesOptions",
     "Krum",
+    "LocalDP",
     "MetricsAggrFn",
     "MultiKrum",
     "NormBounding",
@@ -59,5 +63,7 @@ __all__ = [
     "QFedAvg",
     "Scaffold",
     "with_central_dp",
+    "with_client_dp",
     "with_compression",
+    "with_local_dp",
 ]

@@ -7,7 +7,8 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from operator import index
+from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 
@@ -22,19 +23,19 @@ from umbel.privacy import (
     NoiseSource,
     PerLayer,
     Poisson,
+    PrivacyLedger,
     PrivacyStatement,
+    Randomness,
     Sampling,
+    clip,
     natural_adjacency,
-    positive,
-    small_chance,
-    whole,
 )
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Grid, Run, RunLedger, Strategy
-from umbel.strategies.clippedmean import WITHIN, ClippedMean, clipping_in_place_of
+from umbel.strategies.clippedmean import WITHIN, ClippedMean, clipping_in_place_of, moved
 from umbel.strategies.drawing import SameNodes, enforced_sampling
 from umbel.strategies.wrapper import Wrapper
-from umbel.updates import Aggregator, Arrays, Mean, WeightedMean, cast_back
+from umbel.updates import Aggregator, Arrays, Mean, WeightedMean
 
 Clipping = float | PerLayer | AdaptiveBound
 """A bound on the L2 norm of an update."""
@@ -75,17 +76,18 @@ class CentralDP(Wrapper):
                 "them, so that one client's data change whose updates are summed",
                 hint="choose nodes without a look at their data",
             )
-        self.noise_multiplier = positive(noise_multiplier, "noise_multiplier")
-        self.clipping = (
-            clipping
-            if isinstance(clipping, PerLayer | AdaptiveBound)
-            else positive(clipping, "clipping")
-        )
-        self.cohort = whole(cohort, "cohort")
-        self.delta = small_chance(delta)
-        self.epsilon_budget = (
-            None if epsilon_budget is None else positive(epsilon_budget, "epsilon_budget")
-        )
+        if not _is_count(cohort):
+            raise ConfigError(f"cohort is a number of clients, at least 1, got {cohort!r}")
+        # These raise if a number is out of its range.
+        PrivacyLedger(epsilon_budget, delta, accountant=accountant or "rdp")
+        GaussianEvent(noise_multiplier)
+        if not isinstance(clipping, AdaptiveBound):
+            clip({}, clipping)
+        self.noise_multiplier = noise_multiplier
+        self.clipping = clipping
+        self.cohort = index(cohort)
+        self.delta = delta
+        self.epsilon_budget = epsilon_budget
         self.accountant = accountant
         self.release_metrics = release_metrics
         self._sampling: Sampling = NoAmplification()
@@ -161,23 +163,19 @@ class CentralDP(Wrapper):
         # release; and another sum has noise of its own, so that no difference takes it away.
         digest = _digest(secret, update, mean.count, within, self.clipping)
         key = (run.start, server_round, digest)
-        self._ledger_of(run).spend(key, self._event(), partial(self._statement, run))
         source = NoiseSource(secret, seeded=run.simulated)
+        describe = partial(self._statement, source.randomness)
+        self._ledger_of(run).spend(key, self._event(), describe)
         noise = source.gaussian(update, self._noise_std(), "update", *key)
-        arrays = dict(model.views())
-        for name, value in update.items():
-            step = value * (mean.count / self.cohort) + noise[name]
-            before = arrays[name]
-            moved = cast_back(np.asarray(before.astype(value.dtype) + step), before.dtype)
-            moved.flags.writeable = False
-            arrays[name] = moved
+        part = mean.count / self.cohort
+        arrays = moved(model, {key: value * part + noise[key] for key, value in update.items()})
         if isinstance(self.clipping, AdaptiveBound):
             sigma = self.clipping.noise_of_count(self.cohort)
             drawn = source.gaussian({"count": np.zeros(())}, sigma, "count", *key)["count"]
             fraction = self.clipping.fraction(within, mean.count, self.cohort, float(drawn))
             self.clipping = self.clipping.after(fraction)
         metrics = MetricRecord({k: v for k, v in mean.metrics.items() if k != WITHIN})
-        return Mean(ArrayRecord(arrays), metrics, self.cohort, mean.count)
+        return Mean(arrays, metrics, self.cohort, mean.count)
 
     def _event(self) -> GaussianEvent:
         return GaussianEvent(self.noise_multiplier, self._sampling)
@@ -216,7 +214,7 @@ class CentralDP(Wrapper):
         # Of samples of a fixed size the tighter one knows nothing.
         return self.accountant or ("rdp" if isinstance(self._sampling, FixedSize) else "pld")
 
-    def _statement(self, run: Run, epsilon: float) -> PrivacyStatement:
+    def _statement(self, randomness: Randomness, epsilon: float) -> PrivacyStatement:
         """Say what the run promises."""
         metrics = ("the clients' training metrics",) if self.release_metrics else ()
         return PrivacyStatement(
@@ -229,7 +227,7 @@ class CentralDP(Wrapper):
             f"the {self.clipped_at} to {self._clipping_text()}, each with weight 1",
             noise_added_at="server",
             accountant=self._accountant_name(),
-            noise_randomness="seeded: simulation only" if run.simulated else "cryptographic",
+            noise_randomness=randomness,
             covers=("the global models of all rounds",),
             not_covered=(
                 *metrics,
@@ -255,6 +253,10 @@ def _digest(secret: bytes, update: Arrays, *facts: object) -> str:
         told.update(repr((name, value.dtype.str, value.shape)).encode())
         told.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     return told.hexdigest()
+
+
+def _is_count(value: object) -> bool:
+    return not isinstance(value, bool) and isinstance(value, SupportsIndex) and index(value) >= 1
 
 
 def with_central_dp(

@@ -21,6 +21,7 @@ from umbel.updates import (
     NDArray,
     WeightedMean,
     WeightedSum,
+    cast_back,
     is_whole,
     sum_dtype,
 )
@@ -85,7 +86,7 @@ class ClippedMean(WeightedMean):
         self.bound = bound
         self.keep_metrics = keep_metrics
         self._expected = dict(expected)
-        self._moving = moving
+        self.moving = moving
         self._model: Arrays | None = views
         self._record_of_model: ArrayRecord | None = model
         self._release: Release | None = release
@@ -106,31 +107,40 @@ class ClippedMean(WeightedMean):
 
     def _read(self, content: RecordDict) -> tuple[Arrays, MetricRecord]:
         arrays, metrics = _parts(content)
-        update, told = self._update(arrays, content)
-        clipped = clip(update, self.bound)
+        update, within = self._update(arrays, content)
         kept = dict(metrics) if self.keep_metrics else {}
-        within = clipped.within if told is None else told
-        return clipped.update, MetricRecord({**kept, WITHIN: float(within)})
+        return update, MetricRecord({**kept, WITHIN: float(within)})
 
-    def _update(self, arrays: Arrays, content: RecordDict) -> tuple[Arrays, bool | None]:
-        """Return the update, and whether the client says that it was within the bound itself."""
-        shapes = {key: value.shape for key, value in arrays.items()}
-        if shapes != self._expected:
-            _refuse(self._expected, shapes)
+    def _update(self, arrays: Arrays, content: RecordDict) -> tuple[Arrays, bool]:
+        """Return what is added up of a reply, and whether it was within the bound by itself."""
+        check_shapes(self._expected, arrays)
         model = self._model or {}
         with np.errstate(over="ignore", invalid="ignore"):
-            return {
+            update = {
                 key: np.asarray(np.subtract(arrays[key], model[key], dtype=dtype, casting="unsafe"))
-                for key, dtype in self._moving.items()
-            }, None
+                for key, dtype in self.moving.items()
+            }
+        clipped = clip(update, self.bound)
+        return clipped.update, clipped.within
 
     def _weight(self, metrics: MetricRecord) -> float:
         return 1.0
 
     def _nothing(self) -> ArrayRecord:
         return ArrayRecord(
-            {key: np.zeros(self.shapes[key], dtype) for key, dtype in self._moving.items()}
+            {key: np.zeros(self.shapes[key], dtype) for key, dtype in self.moving.items()}
         )
+
+
+def moved(model: ArrayRecord, step: Arrays) -> ArrayRecord:
+    """Return the model after a step, in its own dtypes; arrays without a step stay as they are."""
+    arrays = dict(model.views())
+    for key, value in step.items():
+        before = arrays[key]
+        after = cast_back(np.asarray(before.astype(value.dtype) + value), before.dtype)
+        after.flags.writeable = False
+        arrays[key] = after
+    return ArrayRecord(arrays)
 
 
 def clipping_in_place_of(
@@ -184,10 +194,14 @@ def _parts(content: RecordDict) -> tuple[Arrays, MetricRecord]:
     return records[0].lent(), metrics[0] if len(metrics) == 1 else MetricRecord()
 
 
-def _refuse(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def check_shapes(expected: Mapping[str, Any], arrays: Arrays) -> None:
+    """Raise ``RejectedReply`` unless a reply holds the arrays that are expected."""
+    found = {key: value.shape for key, value in arrays.items()}
+    if found == expected:
+        return
     wrong = sorted(k for k in {*expected, *found} if expected.get(k) != found.get(k))
     raise RejectedReply(
-        f"its arrays are not those of the model: {wrong[:5]}",
+        f"its arrays are not those that are expected: {wrong[:5]}",
         hint="train the model that the message carried, and reply with the same keys",
         key=wrong[0],
     )

@@ -99,6 +99,7 @@ class Federation:
                 {"partition-id": node, "num-partitions": count},
                 RecordDict(),
                 {"lr": lr},
+                simulated=True,
             )
             for node in range(count)
         ]
