@@ -46,8 +46,29 @@ _INSTRUCTIONS = _names(
     "NDArrayInt Properties ReconnectIns Scalar Status Value",
 )
 _CLIENT_APP = _names(f"{_HERE}.client_app", "ClientApp ClientFn ClientFnExt")
-_MODS = _names("umbel.clientapp", "message_size_mod") | _names(
-    f"{_HERE}.client_app", "arrays_size_mod"
+_DP_MODS = _names(f"{_HERE}.dp_mods", "LocalDpMod adaptiveclipping_mod fixedclipping_mod")
+_MODS = (
+    _names("umbel.clientapp", "message_size_mod")
+    | _names(f"{_HERE}.client_app", "arrays_size_mod")
+    | _DP_MODS
+)
+_DP_CONSTANTS = _names(
+    f"{_HERE}.dp_norms", "CLIENTS_DISCREPANCY_WARNING KEY_CLIPPING_NORM KEY_NORM_BIT"
+)
+_DP_NORMS = _names(
+    f"{_HERE}.dp_norms",
+    "adaptive_clip_inputs_inplace add_gaussian_noise_inplace add_gaussian_noise_to_params "
+    "clip_inputs_inplace compute_adaptive_clip_model_update compute_adaptive_noise_params "
+    "compute_clip_model_update compute_stdv get_norm",
+)
+_DP_WRAPPERS = (
+    "DifferentialPrivacyClientSideAdaptiveClipping DifferentialPrivacyClientSideFixedClipping "
+    "DifferentialPrivacyServerSideAdaptiveClipping DifferentialPrivacyServerSideFixedClipping"
+)
+_ACCOUNTING = _names(
+    f"{_HERE}.accounting",
+    "GaussianPrivacyEvent NeighboringRelation PrivacyAccountant PrivacyConfig PrivacySpent "
+    "RdpAccountant SamplingMethod",
 )
 _CLIENTS = _names(f"{_HERE}.clients", "Client NumPyClient")
 _GRID = {"Grid": "umbel.serverapp:Grid"}
@@ -72,7 +93,8 @@ _STRATEGY = {
     "Result": "umbel.serverapp:Result",
     "Strategy": f"{_HERE}.message_strategies:Strategy",
 }
-_STRATEGIES = _names(f"{_HERE}.message_strategies", " ".join(ADOPTED))
+_DP_STRATEGIES = _names(f"{_HERE}.dp_strategies", _DP_WRAPPERS)
+_STRATEGIES = _names(f"{_HERE}.message_strategies", " ".join(ADOPTED)) | _DP_STRATEGIES
 _STRATEGY_PARTS = _names(
     f"{_HERE}.message_strategies",
     "aggregate_arrayrecords aggregate_metricrecords log_strategy_start_info sample_nodes",
@@ -119,6 +141,8 @@ MODULES: dict[str, Names] = {
     "common.config": _SETTINGS,
     "common.constant": {"ErrorCode": "umbel.records:ErrorCode"},
     "common.context": _names("umbel.records", "Context"),
+    "common.differential_privacy": _DP_NORMS | _DP_CONSTANTS,
+    "common.differential_privacy_constants": _DP_CONSTANTS,
     "common.logger": _LOGS,
     "common.message": _names("umbel.records", "Error Message Metadata"),
     "common.parameter": _PARAMETERS,
@@ -153,13 +177,16 @@ MODULES: dict[str, Names] = {
     "server.strategy.strategy": _OLD_STRATEGY,
     "server.workflow": _WORKFLOW,
     "server.workflow.default_workflows": _WORKFLOW,
-    "serverapp": _names(f"{_HERE}.server_app", "ServerApp") | _GRID,
+    "serverapp": _names(f"{_HERE}.server_app", "ServerApp") | _GRID | _ACCOUNTING,
     "serverapp.exception": {
         "AggregationError": "umbel.base:AggregationError",
         "AppExitException": "umbel.base:UmbelError",
         "InconsistentMessageReplies": "umbel.base:RejectedReply",
+        "PrivacyBudgetExhausted": "umbel.base:PrivacyBudgetExhausted",
     },
     "serverapp.strategy": _STRATEGY | _STRATEGIES,
+    "serverapp.strategy.dp_adaptive_clipping": _DP_STRATEGIES,
+    "serverapp.strategy.dp_fixed_clipping": _DP_STRATEGIES,
     "serverapp.strategy.result": {"Result": "umbel.serverapp:Result"},
     "serverapp.strategy.strategy": _names(f"{_HERE}.message_strategies", "Strategy"),
     "serverapp.strategy.strategy_utils": _STRATEGY_PARTS,
@@ -174,6 +201,7 @@ MODULES |= {
 MODULES |= {
     f"serverapp.strategy.{name.lower()}": {name: reference}
     for name, reference in _STRATEGIES.items()
+    if name not in _DP_STRATEGIES
 }
 
 DEPRECATED = {

@@ -4,6 +4,7 @@ from umbel.strategies.bulyan import Bulyan
 from umbel.strategies.centeredclipping import CenteredClipping
 from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
 from umbel.strategies.clientdp import ClientDP, with_client_dp
+from umbel.strategies.clippedmean import WITHIN, ClippedMean
 from umbel.strategies.compression import Compressed, with_compression
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
@@ -27,12 +28,15 @@ from umbel.strategies.normbounding import NormBounding
 from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
 from umbel.strategies.scaffold import Scaffold
+from umbel.strategies.wrapper import Wrapper
 
 __all__ = [
+    "WITHIN",
     "Bulyan",
     "CenteredClipping",
     "CentralDP",
     "ClientDP",
+    "ClippedMean",
     "Clipping",
     "Compressed",
     "FedAdagrad",
@@ -62,6 +66,7 @@ __all__ = [
     "PowerOfChoice",
     "QFedAvg",
     "Scaffold",
+    "Wrapper",
     "with_central_dp",
     "with_client_dp",
     "with_compression",
