@@ -70,9 +70,10 @@ class ClippedReplies(Collect):
 
 
 def _told(content: RecordDict) -> bool:
+    """Take what a reply tells out of it: the strategy may release its metrics."""
     for metrics in content.metric_records.values():
         if KEY_NORM_BIT in metrics:
-            return bool(metrics[KEY_NORM_BIT])
+            return bool(metrics.pop(KEY_NORM_BIT))
     raise RejectedReply(
         f"it does not tell {KEY_NORM_BIT!r}: whether its update was clipped",
         hint="give the client app mods=[adaptiveclipping_mod]",
