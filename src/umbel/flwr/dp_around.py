@@ -10,9 +10,17 @@ import numpy as np
 
 from umbel.base import RejectedReply, content_hash
 from umbel.flwr.logs import log
-from umbel.privacy import AdaptiveBound, NoAmplification, NoiseSource, PrivacyStatement, clip
+from umbel.privacy import (
+    AdaptiveBound,
+    NoAmplification,
+    NoiseSource,
+    PerLayer,
+    PrivacyStatement,
+    clip,
+)
 from umbel.records import ArrayRecord, RecordDict, encode
 from umbel.serverapp import Run
+from umbel.strategies import Clipping
 from umbel.updates import Arrays, NDArray, cast_back, is_whole, sum_dtype
 
 DELTA = 1e-5
@@ -61,25 +69,36 @@ class NoiseAround:
         The bound; one that adapts is another after each round.
     cohort : int
         How many clients are asked.
+    by_clients : bool
+        Whether each client adds noise of its own, so that none is added here.
     """
 
     name: str
     noise_multiplier: float
     clipping: float | AdaptiveBound
     cohort: int
+    by_clients: bool = False
 
     def __post_init__(self) -> None:
-        cause = (
-            f"{self.name} may do anything with what clients send"
-            if self.noise_multiplier
-            else "there is no noise"
-        )
+        if self.by_clients:
+            cause = "each client adds its own noise, and nobody can check that"
+        elif self.noise_multiplier:
+            cause = f"{self.name} may do anything with what clients send"
+        else:
+            cause = "there is no noise"
         log(WARNING, "updates are clipped, and no epsilon can be given: %s", cause)
 
     @property
     def bound(self) -> float:
         """The bound of this round."""
         return bound_of(self.clipping)
+
+    @property
+    def noise_of_updates(self) -> float:
+        """The multiplier of the noise in the updates; a count of clients takes its part."""
+        if isinstance(self.clipping, AdaptiveBound):
+            return self.clipping.split(self.noise_multiplier, self.cohort)
+        return self.noise_multiplier
 
     def noised(
         self, run: Run, server_round: int, arrays: ArrayRecord, within: int, count: int
@@ -94,13 +113,13 @@ class NoiseAround:
         names = (run.start, server_round, told)
         views = arrays.views()
         floats = {key: value for key, value in views.items() if not is_whole(value.dtype)}
-        multiplier, clipping = self.noise_multiplier, self.clipping
-        if isinstance(clipping, AdaptiveBound):
-            multiplier = clipping.split(multiplier, self.cohort)
-        sigma = multiplier * self.bound / self.cohort
+        # The mean is over those that answered, so that each of them moves it by so much more.
+        share = self.bound / max(1, min(count, self.cohort))
+        sigma = 0.0 if self.by_clients else self.noise_of_updates * share
         if sigma:
             noise = source.gaussian(floats, sigma, "around", *names)
             views = {**views, **{key: _sum(floats[key], noise[key]) for key in floats}}
+        clipping = self.clipping
         if isinstance(clipping, AdaptiveBound):
             size = clipping.noise_of_count(self.cohort)
             drawn = source.gaussian({"count": np.zeros(())}, size, "count", *names)["count"]
@@ -119,7 +138,7 @@ class NoiseAround:
             adjacency="zero-out",
             sampling=NoAmplification(),
             mechanism=f"Gaussian, {noise}, on what {self.name} makes of clipped updates",
-            noise_added_at="server",
+            noise_added_at="client" if self.by_clients else "server",
             accountant="none",
             noise_randomness=source.randomness,
             covers=(),
@@ -127,9 +146,15 @@ class NoiseAround:
         )
 
 
-def bound_of(clipping: float | AdaptiveBound) -> float:
+def bound_of(clipping: Clipping) -> float:
     """Return the bound of this round."""
-    return clipping.bound if isinstance(clipping, AdaptiveBound) else clipping
+    match clipping:
+        case AdaptiveBound(bound=bound):
+            return bound
+        case PerLayer():
+            return clipping.sensitivity
+        case bound:
+            return bound
 
 
 def clipped_model(model: Arrays, arrays: Arrays, bound: float) -> tuple[dict[str, NDArray], bool]:

@@ -89,6 +89,8 @@ _OLD_STRATEGIES = (
     | _names(f"{_HERE}.old_qfedavg", "QFedAvg")
     | _names(f"{_HERE}.old_trees", "FedXgbBagging FedXgbCyclic")
 )
+_OLD_DP = _names(f"{_HERE}.old_dp", _DP_WRAPPERS)
+_OLD_DPFEDAVG = _names(f"{_HERE}.old_dpfedavg", "DPFedAvgAdaptive DPFedAvgFixed")
 _STRATEGY = {
     "Result": "umbel.serverapp:Result",
     "Strategy": f"{_HERE}.message_strategies:Strategy",
@@ -112,6 +114,7 @@ MODULES: dict[str, Names] = {
     "client.app": {},
     "client.client": _names(f"{_HERE}.clients", "Client"),
     "client.client_app": _CLIENT_APP,
+    "client.dpfedavg_numpy_client": _names(f"{_HERE}.old_dpfedavg", "DPFedAvgNumPyClient"),
     "client.mod": _MODS,
     "client.numpy_client": _names(f"{_HERE}.clients", "NumPyClient"),
     "client.typing": {
@@ -168,7 +171,11 @@ MODULES: dict[str, Names] = {
     "server.server_app": _names(f"{_HERE}.server_app", "ServerApp"),
     "server.server_config": _names(f"{_HERE}.old_server", "ServerConfig"),
     "server.serverapp_components": _names(f"{_HERE}.server_app", "ServerAppComponents"),
-    "server.strategy": _OLD_STRATEGY | _OLD_STRATEGIES,
+    "server.strategy": _OLD_STRATEGY | _OLD_STRATEGIES | _OLD_DP | _OLD_DPFEDAVG,
+    "server.strategy.dp_adaptive_clipping": _OLD_DP,
+    "server.strategy.dp_fixed_clipping": _OLD_DP,
+    "server.strategy.dpfedavg_adaptive": _OLD_DPFEDAVG,
+    "server.strategy.dpfedavg_fixed": _OLD_DPFEDAVG,
     "server.strategy.aggregate": _names(
         f"{_HERE}.means",
         "aggregate aggregate_bulyan aggregate_inplace aggregate_krum aggregate_median "
