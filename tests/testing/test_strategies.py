@@ -13,6 +13,7 @@ from umbel.clientapp import (
     compression_mod,
     dp_client_mod,
     local_dp_mod,
+    secagg_mod,
 )
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
 from umbel.strategies import (
@@ -44,7 +45,9 @@ from umbel.strategies import (
     with_central_dp,
     with_client_dp,
     with_compression,
+    with_distributed_dp,
     with_local_dp,
+    with_secagg,
 )
 from umbel.testing import strategy_checks
 from umbel.updates import Aggregator, MedianRule, TopK, momentum, trainable
@@ -176,6 +179,21 @@ OWN_CLIENTS = {
             FedAvg(**ANY_NUMBER), clipping=1.0, delta=1e-6, noise_multiplier=1e-7, accountant="rdp"
         ),
         {"app": clients(mods=[seeding, local_dp_mod(clipping=1.0, noise_multiplier=1e-7)])},
+    ),
+    "SecurelyAggregated": (
+        with_secagg(FedAvg(**ANY_NUMBER), weight_max=8, minimum_cohort=2),
+        {"app": clients(mods=[secagg_mod(minimum_cohort=2)])},
+    ),
+    "DistributedDP": (
+        with_distributed_dp(
+            FedAvg(**ANY_NUMBER),
+            noise_multiplier=1e-10,
+            clipping=100.0,
+            cohort=7,
+            delta=1e-6,
+            minimum_cohort=2,
+        ),
+        {"app": clients(mods=[secagg_mod(minimum_cohort=2), seeding])},
     ),
     "FedXgbBagging": (FedXgbBagging(**ANY_NUMBER), boosting_clients(whole=False)),
     "FedXgbCyclic": (FedXgbCyclic(min_available_nodes=1), boosting_clients(whole=True)),

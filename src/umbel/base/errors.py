@@ -227,6 +227,12 @@ class Revoked(SecurityError):
     code = "U406"
 
 
+class SecAggAborted(SecurityError):
+    """Secure aggregation stopped before anything that it protects was given away."""
+
+    code = "U407"
+
+
 class StateError(UmbelError):
     """Umbel itself is at fault; please report it."""
 

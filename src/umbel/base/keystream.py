@@ -22,7 +22,7 @@ _ZEROS = bytes(1 << 16)
 
 
 class KeyStream:
-    """The stream of random bits that a key stands for: AES-256 in counter mode from block zero.
+    """The stream of random bits that a key stands for: AES-256 in counter mode.
 
     Who does not know the key cannot tell the stream from coin tosses; who does gets the same bits
     on every machine. A key belongs to one purpose: two streams of one key are the same stream.
@@ -32,6 +32,8 @@ class KeyStream:
     ----------
     key : bytes
         32 bytes, as ``fresh_key`` and ``derive_key`` give them.
+    block : int, optional
+        Where to begin, in blocks of 16 bytes, so that threads can share a long stream.
 
     Raises
     ------
@@ -49,7 +51,7 @@ class KeyStream:
 
     __slots__ = ("_encryptor",)
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, block: int = 0) -> None:
         if len(key) != KEY_BYTES:
             raise ConfigError(
                 f"a key has {KEY_BYTES} bytes, got {len(key)}",
@@ -63,7 +65,7 @@ class KeyStream:
             raise MissingDependency(
                 "noise and masks from a key need cryptography", hint='pip install "umbel[dp]"'
             ) from error
-        self._encryptor = Cipher(AES(key), CTR(bytes(16))).encryptor()
+        self._encryptor = Cipher(AES(key), CTR(block.to_bytes(16, "big"))).encryptor()
 
     def fill(self, out: NDArray) -> None:
         """Overwrite the array with the next ``out.nbytes`` bytes of the stream.

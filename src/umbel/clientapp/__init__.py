@@ -10,6 +10,7 @@ from umbel.clientapp.localterm import LocalTerm, ProximalTerm
 from umbel.clientapp.numpy_client import NumPyClient
 from umbel.clientapp.onion import Handler, Mod
 from umbel.clientapp.personal import personal_layers_mod
+from umbel.clientapp.secagg import secagg_mod
 from umbel.clientapp.serving import Answer, Envelope, ErrorFields, error_fields, serve
 from umbel.clientapp.size import message_size_mod
 from umbel.clientapp.tasks import answer_task
@@ -46,6 +47,7 @@ __all__ = [
     "local_norm",
     "message_size_mod",
     "personal_layers_mod",
+    "secagg_mod",
     "serve",
     "timing_mod",
 ]

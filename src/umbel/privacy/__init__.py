@@ -29,6 +29,7 @@ from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon, gaussian_si
 from umbel.privacy.laplace import laplace_delta, laplace_epsilon, laplace_scale
 from umbel.privacy.ledger import PrivacyLedger, Spent
 from umbel.privacy.noise import NoiseSource, Randomness
+from umbel.privacy.shares import Mechanism, NoiseShare
 from umbel.privacy.statement import PrivacyStatement
 
 __all__ = [
@@ -44,7 +45,9 @@ __all__ = [
     "FixedSize",
     "GaussianEvent",
     "LaplaceEvent",
+    "Mechanism",
     "NoAmplification",
+    "NoiseShare",
     "NoiseSource",
     "PerLayer",
     "PldAccountant",

@@ -8,7 +8,7 @@ from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
 from umbel.serverapp.privacyledger import RunLedger
 from umbel.serverapp.replies import Replies
-from umbel.serverapp.result import Failure, Result, RoundTiming
+from umbel.serverapp.result import Failure, Result, RoundTiming, failure_causes
 from umbel.serverapp.rounds import NOT_FINITE, require_finite
 from umbel.serverapp.run import Observer, Run, RunEvent
 from umbel.serverapp.runlog import LogEntry, RunLog, read_log, strict_json
@@ -45,6 +45,7 @@ __all__ = [
     "Strategy",
     "WeightedSampler",
     "conclude",
+    "failure_causes",
     "frozen_copy",
     "no_reply",
     "note_failure",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,25 @@ class Failure:
     kind: str
     message: str
     traceback: str | None = None
+
+
+def failure_causes(failures: Iterable[Failure]) -> list[str]:
+    """Return the first three causes, each with the nodes that share it.
+
+    Examples
+    --------
+    >>> failures = [Failure(1, "train", node, "OSError", "disk is full") for node in (3, 5, 8)]
+    >>> failure_causes(failures)
+    ['node 3 and 2 more: OSError: disk is full']
+    """
+    nodes_by_cause: dict[str, list[int]] = {}
+    for failure in failures:
+        cause = f"{failure.kind}: {failure.message}"
+        nodes_by_cause.setdefault(cause, []).append(failure.node_id)
+    return [
+        f"node {nodes[0]}{f' and {len(nodes) - 1} more' if nodes[1:] else ''}: {cause}"
+        for cause, nodes in list(nodes_by_cause.items())[:3]
+    ]
 
 
 @dataclass

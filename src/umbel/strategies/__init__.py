@@ -6,6 +6,7 @@ from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
 from umbel.strategies.clientdp import ClientDP, with_client_dp
 from umbel.strategies.clippedmean import WITHIN, ClippedMean
 from umbel.strategies.compression import Compressed, with_compression
+from umbel.strategies.distributeddp import DistributedDP, with_distributed_dp
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions, MetricsAggrFn
@@ -28,6 +29,7 @@ from umbel.strategies.normbounding import NormBounding
 from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
 from umbel.strategies.scaffold import Scaffold
+from umbel.strategies.secagg import SecurelyAggregated, with_secagg
 from umbel.strategies.wrapper import Wrapper
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "ClippedMean",
     "Clipping",
     "Compressed",
+    "DistributedDP",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
@@ -66,9 +69,12 @@ __all__ = [
     "PowerOfChoice",
     "QFedAvg",
     "Scaffold",
+    "SecurelyAggregated",
     "Wrapper",
     "with_central_dp",
     "with_client_dp",
     "with_compression",
+    "with_distributed_dp",
     "with_local_dp",
+    "with_secagg",
 ]
