@@ -26,7 +26,7 @@ from umbel.flwr.logs import log
 from umbel.privacy import AdaptiveBound, Poisson
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Grid, Run, Strategy
-from umbel.strategies import WITHIN, CentralDP, ClippedMean, Wrapper
+from umbel.strategies import WITHIN, CentralDP, ClippedMean, Clipping, Wrapper
 from umbel.updates import Arrays, Mean
 
 
@@ -100,11 +100,23 @@ class Accounted(CentralDP):
         return GaussianPrivacyEvent(self.noise_multiplier, min(self.cohort, population), population)
 
 
-class AccountedByClients(Accounted):
-    """The same, where clients clip to a bound that adapts."""
+class ClippedByClients(Accounted):
+    """The same, where clients clip."""
 
     clipped_at: ClassVar[str] = "client"
+
+
+class TellingClients(ClippedByClients):
+    """The same, where clients clip to a bound that adapts, and tell if they had to."""
+
     folds: ClassVar[type[ClippedMean]] = ToldByClients
+
+
+def accounted_kind(at_client: bool, clipping: Clipping) -> type[Accounted]:
+    """Return the wrapper for who clips, and to what."""
+    if not at_client:
+        return Accounted
+    return TellingClients if isinstance(clipping, AdaptiveBound) else ClippedByClients
 
 
 class Private(Wrapper):
@@ -174,8 +186,7 @@ class Private(Wrapper):
                 hint="sampling_method=SamplingMethod.NO_AMPLIFICATION; or take "
                 "umbel.strategies.with_central_dp, which watches that the sampler is kept to",
             )
-        by_clients = self.at_client and isinstance(clipping, AdaptiveBound)
-        made = (AccountedByClients if by_clients else Accounted)(
+        made = accounted_kind(self.at_client, clipping)(
             strategy,
             noise_multiplier=noise_multiplier,
             clipping=clipping,

@@ -11,15 +11,9 @@ class NotInUmbel(UsageError, ImportError):
     code = "U106"
 
 
-_SECAGG = "secure aggregation comes with a later release; leave the workflow or mod off until then"
-
 LATER = {
     "FedAvgAndroid": "subclass FedAvg and turn the clients' bytes into arrays in aggregate_fit",
     "FedXgbNnAvg": "Flower gave it up; FedXgbBagging and FedXgbCyclic are here",
-    "SecAggPlusWorkflow": _SECAGG,
-    "SecAggWorkflow": _SECAGG,
-    "secagg_mod": _SECAGG,
-    "secaggplus_mod": _SECAGG,
     "tested_datasets": "any data set will do: nothing is said of those that are not on a list",
 }
 """Names that are still to come, or have no use here, and what to do instead."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from umbel.base import ConfigError, RejectedReply
 from umbel.flwr.dp_around import DELTA, NoiseAround, adaptive, bound_of, clipped_model
 from umbel.flwr.dp_norms import CLIENTS_DISCREPANCY_WARNING, KEY_CLIPPING_NORM, KEY_NORM_BIT
-from umbel.flwr.dp_strategies import Accounted, AccountedByClients
+from umbel.flwr.dp_strategies import Accounted, accounted_kind
 from umbel.flwr.instructions import EvaluateIns, EvaluateRes, FitIns, FitRes, Scalar
 from umbel.flwr.logs import log
 from umbel.flwr.managers import ClientManager, ClientProxy, GridProxy
@@ -116,7 +116,7 @@ class Private(Around):
         """Make the rule of a strategy private, if it averages."""
         if type(strategy).aggregate_fit is not FedAvg.aggregate_fit:
             return None
-        rule = (AccountedByClients if self._is_told else Accounted)(
+        rule = accounted_kind(self.at_client, clipping)(
             strategy._rule,
             noise_multiplier=self.noise_multiplier,
             clipping=clipping,

@@ -101,7 +101,9 @@ _STRATEGY_PARTS = _names(
     f"{_HERE}.message_strategies",
     "aggregate_arrayrecords aggregate_metricrecords log_strategy_start_info sample_nodes",
 )
-_WORKFLOW = _names(f"{_HERE}.server_app", "DefaultWorkflow")
+_WORKFLOW = _names(f"{_HERE}.workflows", "DefaultWorkflow")
+_SECAGG_WORKFLOWS = _names(f"{_HERE}.secagg_workflows", "SecAggPlusWorkflow SecAggWorkflow")
+_SECAGG_MODS = _names(f"{_HERE}.secagg_workflows", "secagg_mod secaggplus_mod")
 _LOGS = _names(f"{_HERE}.logs", "configure log logger update_console_handler")
 _SETTINGS = _names(f"{_HERE}.settings", "flatten_dict fuse_dicts parse_config_args unflatten_dict")
 _START_SERVER = _names(f"{_HERE}.connected", "start_server")
@@ -115,7 +117,7 @@ MODULES: dict[str, Names] = {
     "client.client": _names(f"{_HERE}.clients", "Client"),
     "client.client_app": _CLIENT_APP,
     "client.dpfedavg_numpy_client": _names(f"{_HERE}.old_dpfedavg", "DPFedAvgNumPyClient"),
-    "client.mod": _MODS,
+    "client.mod": _MODS | _SECAGG_MODS,
     "client.numpy_client": _names(f"{_HERE}.clients", "NumPyClient"),
     "client.typing": {
         "ClientAppCallable": "umbel.clientapp:Handler",
@@ -182,7 +184,10 @@ MODULES: dict[str, Names] = {
         "aggregate_qffl aggregate_trimmed_avg weighted_loss_avg",
     ),
     "server.strategy.strategy": _OLD_STRATEGY,
-    "server.workflow": _WORKFLOW,
+    "server.workflow": _WORKFLOW | _SECAGG_WORKFLOWS,
+    "server.workflow.constant": _names(
+        f"{_HERE}.workflows", "Key MAIN_CONFIGS_RECORD MAIN_PARAMS_RECORD"
+    ),
     "server.workflow.default_workflows": _WORKFLOW,
     "serverapp": _names(f"{_HERE}.server_app", "ServerApp") | _GRID | _ACCOUNTING,
     "serverapp.exception": {
