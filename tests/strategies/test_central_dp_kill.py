@@ -44,8 +44,7 @@ def main(grid, context):
 
 
 def watch(event):
-    at = None if event.name == "privacy_budget_exhausted" else 3
-    if event.name == sys.argv[2] and (at is None or event.data.get("round") == at):
+    if event.name == sys.argv[2] and event.data["round"] == int(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -63,10 +62,11 @@ def begin(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
 
-    def start(folder, kill_at="-"):
+    def start(folder, kill_at="-", number=0):
         source = str(Path(umbel.__file__).parents[1])
         environment = {**os.environ, "PYTHONPATH": source}
-        return subprocess.call([sys.executable, program, folder, kill_at], env=environment)
+        command = [sys.executable, program, folder, kill_at, str(number)]
+        return subprocess.call(command, env=environment)
 
     return start
 
@@ -89,9 +89,12 @@ def test_a_kill_in_the_middle_of_a_round(begin, tmp_path):
     assert ended == [len(spent) + 1]
     assert max(epsilons) == epsilons[-1] <= 11.0
     model = (tmp_path / "whole" / "model.safetensors").read_bytes()
-    for event in ("round_started", "privacy_spent", "round_finished", "privacy_budget_exhausted"):
-        folder = tmp_path / event
-        assert begin(folder, kill_at=event) == -signal.SIGKILL
+    steps = [(event, 3) for event in ("round_started", "privacy_spent", "round_finished")]
+    # The last round that the budget allows: it is paid for, and may be done again.
+    steps += [("round_finished", len(spent)), ("privacy_budget_exhausted", len(spent) + 1)]
+    for event, number in steps:
+        folder = tmp_path / f"{event}-{number}"
+        assert begin(folder, event, number) == -signal.SIGKILL
         assert begin(folder) == 0
         assert (folder / "model.safetensors").read_bytes() == model
         assert told(folder) == (spent, epsilons, ended)

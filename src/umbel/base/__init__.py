@@ -25,6 +25,7 @@ from umbel.base.errors import (
     Overloaded,
     PartitionError,
     PeerError,
+    PolicyRefused,
     PrivacyBudgetExhausted,
     ProtocolError,
     RecordError,
@@ -43,7 +44,7 @@ from umbel.base.errors import (
     UsageError,
     VersionMismatch,
 )
-from umbel.base.files import mapped, write_hashed
+from umbel.base.files import mapped, sync, write_hashed
 from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
 from umbel.base.keystream import KeyStream, derive_key, fresh_key
 from umbel.base.lifespan import Lifespan, check_lifespan, entered
@@ -91,6 +92,7 @@ __all__ = [
     "Overloaded",
     "PartitionError",
     "PeerError",
+    "PolicyRefused",
     "PrivacyBudgetExhausted",
     "ProtocolError",
     "RecordError",
@@ -138,5 +140,6 @@ __all__ = [
     "set_random_state",
     "set_threads",
     "set_up",
+    "sync",
     "write_hashed",
 ]

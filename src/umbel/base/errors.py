@@ -233,6 +233,16 @@ class SecAggAborted(SecurityError):
     code = "U407"
 
 
+class PolicyRefused(SecurityError):
+    """The policy of a node's owner does not let a message in, or its reply out.
+
+    The text leaves the node, and so tells nothing that comes from its data or was chosen by the
+    app. What the owner may know besides stands in the notes of the exception (``add_note``).
+    """
+
+    code = "U408"
+
+
 class StateError(UmbelError):
     """Umbel itself is at fault; please report it."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, Literal, Protocol, get_args
 
@@ -24,6 +25,7 @@ from umbel.privacy.events import (
     Poisson,
     SkellamEvent,
 )
+from umbel.privacy.gaussian import gaussian_delta, gaussian_epsilon
 from umbel.privacy.renyi import Curve, discrete_gaussian_curve, poisson_curve, skellam_curve
 
 AccountantName = Literal["pld", "rdp"]
@@ -151,13 +153,10 @@ class PldAccountant(Accountant):
     def __init__(self, adjacency: Adjacency = "add-or-remove-one") -> None:
         self.adjacency = _known(adjacency)
         self._renyi = RdpAccountant(adjacency)
-        self._is_faint = False
         # One over the variance of the one Gaussian that all Gaussians without amplification are.
         self._precision = 0.0
-        # The others, as a run of equal events after what came before it.
-        self._before: PldAccountant | None = None
-        self._event: Event | None = None
-        self._count = 0
+        self._others: _Run | None = None
+        self._is_faint = False
 
     def compose(self, event: Event, count: int = 1) -> PldAccountant:
         if isinstance(event, SkellamEvent | DiscreteGaussianEvent):
@@ -172,65 +171,70 @@ class PldAccountant(Accountant):
             )
         more = PldAccountant(self.adjacency)
         more._renyi = self._renyi.compose(event, count)
+        more._precision, more._others = self._precision, self._others
         more._is_faint = self._is_faint
-        more._precision = self._precision
-        more._before, more._event, more._count = self._before, self._event, self._count
         if (sigma := _plain_gaussian(event, self.adjacency)) is not None:
             more._precision += count / sigma**2
-            return more
-        if event == self._event:
-            more._count += count
+        elif self._others is not None and event == self._others.event:
+            more._others = _Run(event, self._others.count + count, self._others.before)
         else:
-            more._before, more._event, more._count = self, event, count
-        more._is_faint |= (
-            isinstance(event, GaussianEvent) and event.noise_multiplier < PLD_MIN_NOISE
-        )
+            more._others = _Run(event, count, self._others)
+            is_gaussian = isinstance(event, GaussianEvent)
+            more._is_faint |= is_gaussian and event.noise_multiplier < PLD_MIN_NOISE
         return more
 
     def epsilon(self, delta: float) -> float:
         small_chance(delta)
-        if self._event is None:
-            return _gaussian_epsilon(self._precision, delta)
+        if self._others is None:
+            return gaussian_epsilon(self._precision**-0.5, delta) if self._precision else 0.0
         if self._is_wide:
             return self._renyi.epsilon(delta)
-        return float(self._distribution.get_epsilon_for_delta(delta))
+        return float(self._distribution(self._others).get_epsilon_for_delta(delta))
 
     def delta(self, epsilon: float) -> float:
         _not_negative(epsilon)
+        if self._others is None:
+            return gaussian_delta(self._precision**-0.5, epsilon) if self._precision else 0.0
         if self._is_wide:
             return self._renyi.delta(epsilon)
-        return float(self._distribution.get_delta_for_epsilon(epsilon))
+        return float(self._distribution(self._others).get_delta_for_epsilon(epsilon))
 
     @cached_property
     def _is_wide(self) -> bool:
         return self._is_faint or self._renyi.epsilon(1e-10) > PLD_MAX_EPSILON
 
-    @property
-    def _distribution(self) -> Any:
+    def _distribution(self, others: _Run) -> Any:
         if not self._precision:
-            return self._runs
-        plain = _pld().from_gaussian_mechanism(
+            return others.composed(self.adjacency)
+        gaussian = _pld().from_gaussian_mechanism(
             self._precision**-0.5, value_discretization_interval=PLD_INTERVAL
         )
-        return plain if self._event is None else self._runs.compose(plain)
+        return others.composed(self.adjacency).compose(gaussian)
 
-    @cached_property
-    def _runs(self) -> Any:
-        # Forward from the last run that is known, in a loop: there may be thousands of them.
+
+@dataclass(eq=False)
+class _Run:
+    """So many equal releases in a row, after those before them."""
+
+    event: Event
+    count: int
+    before: _Run | None
+    known: Any = None
+    """The privacy loss distribution of these and all before them, once it was asked for."""
+
+    def composed(self, adjacency: Adjacency) -> Any:
         unknown = []
-        at: PldAccountant | None = self
-        while at is not None and at._event is not None and "_runs" not in at.__dict__:
+        at: _Run | None = self
+        while at is not None and at.known is None:  # a loop: there may be thousands of runs
             unknown.append(at)
-            at = at._before
-        total = at._runs if at is not None and at._event is not None else None
+            at = at.before
         for run in reversed(unknown):
-            assert run._event is not None
-            one = _pld_of(run._event, self.adjacency).self_compose(run._count)
-            total = one if total is None else total.compose(one)
-            run.__dict__["_runs"] = total
-        if total is None:
-            return _pld().identity(value_discretization_interval=PLD_INTERVAL)
-        return total
+            run.known = _pld_of(run.event, adjacency).self_compose(run.count)
+            if run.before is not None:
+                run.known = run.before.known.compose(run.known)
+                if run.before.before is not None:
+                    run.before.before.known = None  # a megabyte that no later release needs
+        return self.known
 
 
 def _distance(adjacency: Adjacency) -> int:
@@ -250,12 +254,6 @@ def _not_negative(epsilon: float) -> float:
     if not epsilon >= 0 or isinstance(epsilon, bool):  # NaN is not either
         raise ConfigError(f"epsilon is a number of zero or more, got {epsilon!r}")
     return epsilon
-
-
-def _gaussian_epsilon(precision: float, delta: float) -> float:
-    if not precision:
-        return 0.0
-    return float(_library().get_epsilon_gaussian(precision**-0.5, delta))
 
 
 def _plain_gaussian(event: Event, adjacency: Adjacency) -> float | None:
@@ -281,7 +279,7 @@ def _pld_of(event: Event, adjacency: Adjacency) -> Any:
     raise ConfigError(f"the PLD accountant has no bound for {event.kind} noise")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _rdp_curve(event: Event, adjacency: Adjacency) -> Curve:
     """Return the Rényi divergence of one release at each of the orders."""
     orders = _orders()

@@ -355,7 +355,10 @@ def _made(kinds: dict[str, Any], what: str, data: dict[str, Any]) -> Any:
 
 def _hold_positive(event: object, *names: str) -> None:
     for name in names:
-        object.__setattr__(event, name, positive(getattr(event, name), name))
+        value = positive(getattr(event, name), name)
+        if not 1e-50 <= value <= 1e50:  # beyond, the squares of accounting over- and underflow
+            raise ConfigError(f"{name} lies between 1e-50 and 1e50, got {value:g}")
+        object.__setattr__(event, name, value)
 
 
 def _check_sampling(sampling: Sampling) -> None:

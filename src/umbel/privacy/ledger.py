@@ -28,21 +28,26 @@ class Spent:
         What was released.
     epsilon : float
         What all releases up to and including this one come to.
+    count : int
+        How often the event is in it.
     """
 
     key: Key
     event: Event
     epsilon: float
+    count: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values; an infinite ε is the text ``"Infinity"``."""
         epsilon = self.epsilon if math.isfinite(self.epsilon) else "Infinity"
-        return {"key": list(self.key), "event": event_to_json(self.event), "epsilon": epsilon}
+        data = {"key": list(self.key), "event": event_to_json(self.event), "epsilon": epsilon}
+        return data if self.count == 1 else data | {"count": self.count}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Spent:
         """Return the entry that :meth:`to_json` wrote."""
-        return cls(tuple(data["key"]), event_from_json(data["event"]), float(data["epsilon"]))
+        event, count = event_from_json(data["event"]), data.get("count", 1)
+        return cls(tuple(data["key"]), event, float(data["epsilon"]), count)
 
 
 class PrivacyLedger:
@@ -120,8 +125,10 @@ class PrivacyLedger:
                 releases=len(self._entries),
             )
 
-    def spend(self, key: Key, event: Event) -> Spent:
+    def spend(self, key: Key, event: Event, count: int = 1) -> Spent:
         """Enter a release, before it is made; the same key again is the same release.
+
+        It may consist of the event so many times, as a round of private training steps does.
 
         Raises
         ------
@@ -132,23 +139,23 @@ class PrivacyLedger:
         """
         known = self._entries.get(key)
         if known is not None:
-            return self._same(known, event)
-        self.check(event)
-        return self._enter(key, event)
+            return self._same(known, event, count)
+        self.check(event, count)
+        return self._enter(key, event, count)
 
     def replay(self, entries: Iterable[Spent]) -> None:
         """Enter releases that were made before, whatever the budget is now."""
         for entry in entries:
             known = self._entries.get(entry.key)
             if known is not None:
-                self._same(known, entry.event)
+                self._same(known, entry.event, entry.count)
             else:
-                self._accountant = self._accountant.compose(entry.event)
+                self._accountant = self._accountant.compose(entry.event, entry.count)
                 self._entries[entry.key] = entry
         self._asked = None
 
-    def _same(self, known: Spent, event: Event) -> Spent:
-        if known.event != event:
+    def _same(self, known: Spent, event: Event, count: int) -> Spent:
+        if (known.event, known.count) != (event, count):
             raise StateError(
                 "two different releases have one name in the privacy ledger",
                 key=known.key,
@@ -157,10 +164,10 @@ class PrivacyLedger:
             )
         return known
 
-    def _enter(self, key: Key, event: Event) -> Spent:
-        self._accountant = self._after(event, 1)
+    def _enter(self, key: Key, event: Event, count: int) -> Spent:
+        self._accountant = self._after(event, count)
         self._asked = None
-        self._entries[key] = Spent(key, event, self._accountant.epsilon(self.delta))
+        self._entries[key] = Spent(key, event, self._accountant.epsilon(self.delta), count)
         return self._entries[key]
 
     def _after(self, event: Event, count: int) -> Accountant:

@@ -37,7 +37,7 @@ class PrivacyStatement:
         Who adds it and must be trusted for it: ``"server"``, ``"client"``.
     accountant : str
         How ε was counted: ``"pld"``, ``"rdp"``.
-    noise_randomness : {"cryptographic", "seeded: simulation only"}
+    noise_randomness : {"cryptographic", "seeded: simulation only", "up to the clients"}
         Where the noise comes from; whoever knows a seed can take the noise away.
     covers, not_covered : tuple of str
         What of the run is under the guarantee, and what is not.
@@ -64,7 +64,7 @@ class PrivacyStatement:
     mechanism: str
     noise_added_at: str
     accountant: str
-    noise_randomness: Literal["cryptographic", "seeded: simulation only"]
+    noise_randomness: Literal["cryptographic", "seeded: simulation only", "up to the clients"]
     covers: tuple[str, ...]
     not_covered: tuple[str, ...] = ()
     sampling_enforced: bool = True

@@ -1,8 +1,9 @@
 """The client's side of one secure aggregation, as a state machine without I/O.
 
 Each step takes what the server sent and returns what to send back. Between steps the session is
-bytes, so that they may run in different processes. A step is taken once; a step that refuses ends
-the session and forgets its secrets.
+bytes, so that they may run in different processes. A step is taken once; a step that refuses, or
+fails for another reason, ends the session and forgets its secrets. An answer follows from the state
+and from what came alone: chance is drawn at the beginning.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ class ClientSession:
     """One client in one secure aggregation (Bonawitz et al. 2017; Bell et al. 2020).
 
     The steps, in order: ``advertise``, ``share``, ``mask``, ``consistency`` (only if the
-    parameters say ``active``), ``unmask``. Keep ``to_bytes()`` after each step *before* the answer
-    is sent, so that no step can be had twice.
+    parameters say ``active``), ``unmask``. Keep ``to_bytes()`` after each step, on disk, *before*
+    the answer is sent. A step may be run again from the bytes before it if its answer never left.
+    If it did, never: two vectors masked from the same bytes have the same masks and give away their
+    difference, and two answers to ``unmask`` can open the update. Nothing here can notice that a
+    state is old: do not restore one from a backup or a snapshot, and do not run copies of one.
 
     Examples
     --------
@@ -112,6 +116,7 @@ class ClientSession:
                 cipher_key=cipher,
                 mask_key=mask,
                 self_seed=fresh_key(),
+                dealing_key=fresh_key(),
             )
         )
 
@@ -169,7 +174,9 @@ class ClientSession:
     def _deal(self, roster: Roster) -> Payload:
         state, holders = self._state, roster.graph.closed(self._state.node)
         secret = state.self_seed + state.mask_key
-        stream = KeyStream(fresh_key())
+        # Not drawn anew: a step that is run again must not seal other shares under the same keys.
+        # And not from what is shared: whoever opens that would know the other secret's polynomial.
+        stream = KeyStream(derive_key(state.dealing_key, "polynomials", roster.hash))
         shares = split(secret, len(holders), state.parameters.threshold, stream)
         sealed = []
         for holder, share in zip(holders, shares, strict=True):
@@ -213,7 +220,8 @@ class ClientSession:
             for other in state.shares:
                 if other != state.node:
                     secret = agreed(state.mask_key, roster.entries[other].mask, other)
-                    masks.append((pair_key(secret, binding), pair_sign(state.node, other)))
+                    key = pair_key(secret, binding, state.node, other)
+                    masks.append((key, pair_sign(state.node, other)))
             add_masks(vector, masks)
             state.forget_keys()
         return vector
@@ -315,7 +323,7 @@ class ClientSession:
             )
         try:
             yield
-        except SecAggAborted:
+        except BaseException:
             state.forget()
             state.stage = "aborted"
             raise

@@ -12,7 +12,7 @@ from umbel.secagg.roster import Entry, Roster
 
 Stage: TypeAlias = Literal["advertise", "share", "mask", "consistency", "unmask", "done", "aborted"]
 
-_SECRETS = ("signing_key", "cipher_key", "mask_key", "self_seed")
+_SECRETS = ("signing_key", "cipher_key", "mask_key", "self_seed", "dealing_key")
 
 
 @dataclass
@@ -34,6 +34,7 @@ class ClientState:
     cipher_key: bytes = field(repr=False)
     mask_key: bytes = field(repr=False)
     self_seed: bytes = field(repr=False)
+    dealing_key: bytes = field(repr=False)
     stage: Stage = "advertise"
     roster: Roster | None = None
     shares: dict[int, bytes] = field(default_factory=dict, repr=False)
@@ -47,7 +48,7 @@ class ClientState:
 
     def forget_keys(self) -> None:
         """Forget what is not needed once the vector is masked."""
-        self.cipher_key = self.mask_key = self.self_seed = b""
+        self.cipher_key = self.mask_key = self.self_seed = self.dealing_key = b""
 
     def forget(self) -> None:
         """Forget every secret."""
@@ -103,7 +104,7 @@ class ClientState:
                 survivors=known["survivors"],
                 **{name: bytes.fromhex(known[name]) for name in _SECRETS},
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise SecAggAborted("a kept session cannot be read") from error
 
 

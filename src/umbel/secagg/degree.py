@@ -13,6 +13,10 @@ from umbel.base import ConfigError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
+_SIGMA = 40.0
+_GRINDING = 40.0
+"""Log2 of the rosters that a server may try; each costs it a hash for every client."""
+
 
 @dataclass(frozen=True)
 class GraphChoice:
@@ -35,7 +39,7 @@ def choose_degree(
     *,
     corrupt: float,
     dropout: float,
-    sigma: float = 40.0,
+    sigma: float | None = None,
     eta: float = 30.0,
     active: bool = True,
 ) -> GraphChoice:
@@ -51,8 +55,10 @@ def choose_degree(
       ``degree / 2`` clients in a row are all corrupt or dropped;
     - recovery, but with probability ``2**-eta``: ``threshold`` neighbours of each client survive.
 
-    The order on the ring follows from all clients' fresh keys. Who can try ``2**b`` sets of keys of
-    corrupt clients before the roster is fixed gains up to ``b`` bits: ask for a larger ``sigma``.
+    The order on the ring follows from all clients' fresh keys. A server that breaks the protocol
+    can compute it for ``2**b`` rosters, with other keys of one corrupt client, before it shows the
+    best of them to the clients, and so gains ``b`` bits. With ``active`` the default has 40 bits
+    more for that.
 
     Parameters
     ----------
@@ -62,8 +68,10 @@ def choose_degree(
         The part of them that may work together with the server, in [0, 1).
     dropout : float
         The part of them that may drop out, in [0, 1).
-    sigma, eta : float
-        Bits of security and of correctness.
+    sigma : float, optional
+        Bits of security; 80 with ``active`` and 40 without.
+    eta : float
+        Bits of correctness.
     active : bool
         As in ``SecAggParameters``.
 
@@ -75,7 +83,7 @@ def choose_degree(
     Examples
     --------
     >>> choose_degree(1000, corrupt=0.05, dropout=0.05)
-    GraphChoice(degree=62, threshold=43)
+    GraphChoice(degree=76, threshold=55)
     >>> choose_degree(10, corrupt=0.2, dropout=0.2)
     GraphChoice(degree=None, threshold=7)
     """
@@ -85,6 +93,7 @@ def choose_degree(
             f"{corrupt} corrupt and {dropout} dropping out"
         )
     bad, lost = (math.ceil(part * clients - 1e-9) for part in (corrupt, dropout))
+    sigma = (_SIGMA + _GRINDING * active) if sigma is None else sigma
     union = math.log2(clients)
     for degree in range(2, clients - 1, 2):
         if _window(clients, bad + lost, degree // 2) > -sigma - union:
@@ -96,7 +105,8 @@ def choose_degree(
         spare = degree - threshold
         if spare >= 0 and _tails(clients - 1, lost, degree)[spare + 1] <= -eta - union:
             return GraphChoice(degree, threshold)
-    threshold = max((clients + bad) // 2 if active else bad, 1) + 1
+    # Where no more than the threshold are left, two of them must be honest.
+    threshold = max((clients + bad) // 2 + 1 if active else 0, bad + 2)
     if clients - lost >= threshold:
         return GraphChoice(None, threshold)
     raise ConfigError(

@@ -21,7 +21,7 @@ class Graph:
     degree : int or None
         An even number of neighbours.
     roster : bytes
-        The roster's hash, which nobody can choose before all keys in it are known.
+        The roster's hash. Who adds the last keys to it can try some, see choose_degree.
 
     Examples
     --------

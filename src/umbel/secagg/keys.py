@@ -55,6 +55,17 @@ def agreed(private: bytes, public: bytes, node: int) -> bytes:
         raise SecAggAborted("a public key gives no secret", node=node) from error
 
 
+def check_key(public: bytes, node: int) -> None:
+    """Refuse an X25519 public key that makes every secret zero, whoever else's key it is.
+
+    Raises
+    ------
+    SecAggAborted
+        It is one.
+    """
+    agreed(bytes(KEY_BYTES), public, node)
+
+
 @dataclass(frozen=True)
 class Channel:
     """One direction between two clients of one session: a key of its own, used once.

@@ -22,8 +22,11 @@ _BLOCK_BYTES = 16
 _STREAMS_AT_ONCE = 128
 
 
-def pair_key(secret: bytes, binding: bytes) -> bytes:
-    """Return the key of the mask that two clients share.
+def pair_key(secret: bytes, binding: bytes, node: int, other: int) -> bytes:
+    """Return the key of the mask that two clients share; their order does not matter.
+
+    The ids count because different public keys can agree on one secret (RFC 7748, section 7): a
+    client that advertised another's key in other bytes would cancel the mask of an honest pair.
 
     Parameters
     ----------
@@ -31,8 +34,10 @@ def pair_key(secret: bytes, binding: bytes) -> bytes:
         What their mask keys agree on; all its 256 bits count.
     binding : bytes
         The hash of session, roster and model: clients with different ones get unrelated masks.
+    node, other : int
+        The two.
     """
-    return derive_key(secret, "pair mask", binding)
+    return derive_key(secret, "pair mask", binding, min(node, other), max(node, other))
 
 
 def self_key(seed: bytes, binding: bytes) -> bytes:

@@ -102,8 +102,14 @@ class SecAggParameters:
         return -(-self.threshold * clients // size)
 
     def withstands(self, size: int) -> int:
-        """Return how many members of a neighbourhood of this size may collude with the server."""
-        return 2 * self.threshold - size - 1 if self.active else self.threshold - 1
+        """Return how many members of a neighbourhood of this size may collude with the server.
+
+        They do not have enough shares to open a secret, nor, with ``active``, with those that
+        honest members who were told different things give. And where as few as the threshold are
+        left, one of them is honest beside the client itself: its update is not the sum less theirs.
+        """
+        beside = self.threshold - 2
+        return min(2 * self.threshold - size - 1, beside) if self.active else beside
 
     def check_vector(self, vector: npt.NDArray[Any]) -> None:
         """Refuse what masks cannot be added to in place.

@@ -11,6 +11,8 @@ from umbel.base import SecAggAborted
 Payload: TypeAlias = dict[str, bytes | int | list[int] | list[bytes]]
 """What one step sends: values that a ``ConfigRecord`` can hold."""
 
+_NODE_END = 1 << 64
+
 
 def read_bytes(payload: Mapping[str, Any], key: str, size: int, node: int | None = None) -> bytes:
     """Return the bytes under a key, of exactly ``size``.
@@ -49,7 +51,9 @@ def read_nodes(payload: Mapping[str, Any], key: str, node: int | None = None) ->
         It is not such a list.
     """
     value = payload.get(key)
-    if not isinstance(value, list) or not all(type(item) is int for item in value):
+    if not isinstance(value, list) or not all(
+        type(item) is int and 0 <= item < _NODE_END for item in value
+    ):
         raise SecAggAborted(f"{key!r} must be a list of node ids", node=node, key=key)
     if any(a >= b for a, b in pairwise(value)):
         raise SecAggAborted(

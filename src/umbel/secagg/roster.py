@@ -141,17 +141,6 @@ class Roster:
         problem = self.parameters.problem(self.graph.size)
         if problem:
             raise SecAggAborted(problem, hint="choose the threshold for the size of the cohort")
-        for key in ("identity", "signing", "cipher", "mask"):
-            owners: dict[bytes, int] = {}
-            for entry in self.entries.values():
-                value = getattr(entry, key)
-                if value in owners:
-                    raise SecAggAborted(
-                        f"the roster has the same {key} key twice, as nodes {owners[value]} and "
-                        f"{entry.node}: one client poses as several",
-                        node=entry.node,
-                    )
-                owners[value] = entry.node
         for entry in self.entries.values():
             if trusted is not None and entry.node != own and entry.identity not in trusted:
                 raise SecAggAborted(
@@ -166,6 +155,18 @@ class Roster:
                     "the keys in the roster are not signed by their identity for this session",
                     node=entry.node,
                 )
+        # Only now: who claims the key of another is the one that must go.
+        for key in ("identity", "signing", "cipher", "mask"):
+            owners: dict[bytes, int] = {}
+            for entry in self.entries.values():
+                value = getattr(entry, key)
+                if value in owners:
+                    raise SecAggAborted(
+                        f"the roster has the same {key} key twice, as nodes {owners[value]} and "
+                        f"{entry.node}: one client poses as several",
+                        node=entry.node,
+                    )
+                owners[value] = entry.node
 
     def check_enough(self, present: Collection[int], step: str, needed: Iterable[int]) -> None:
         """Refuse to go on when too few are left, in all or around one of the ``needed`` nodes.

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from umbel.base import InvalidTransition, SecAggAborted
 from umbel.secagg.clientstate import roster_from_json, roster_to_json
-from umbel.secagg.keys import SEALED_BYTES, SIGNATURE_BYTES, verified
+from umbel.secagg.keys import SEALED_BYTES, SIGNATURE_BYTES, check_key, verified
 from umbel.secagg.masks import Vector, add_masks
 from umbel.secagg.parameters import SecAggParameters
 from umbel.secagg.payloads import Payload, named, read_bytes, read_each, read_nodes
@@ -63,6 +63,7 @@ class ServerSession:
         self.stage: ServerStage = "roster"
         self._roster: Roster | None = None
         self._commitments: dict[int, bytes] = {}
+        self._model = b""
         self._survivors: list[int] = []
         self._signers: list[int] = []
 
@@ -72,13 +73,17 @@ class ServerSession:
         Raises
         ------
         SecAggAborted
-            Too few answered, or an entry is not signed, or someone is there twice.
+            Too few answered, or an entry is not signed, someone is there twice, or keys are such
+            that no secret comes of them.
         """
         self._at("roster")
         self._among(replies, self.nodes, "the nodes asked")
         entries = [Entry.of(node, reply) for node, reply in replies.items()]
         roster = Roster(self.parameters, self.session, entries)
         roster.check()
+        for entry in entries:  # one such client would stop all others, after they have trained
+            check_key(entry.cipher, entry.node)
+            check_key(entry.mask, entry.node)
         self._roster, self.stage = roster, "relay"
         return roster.payload()
 
@@ -147,7 +152,7 @@ class ServerSession:
             if not verified(roster.entries[node].signing, signature, statement):
                 raise SecAggAborted("a client's signature of the survivors is forged", node=node)
             signatures.append(signature)
-        self._signers, self.stage = signers, "unmask"
+        self._model, self._signers, self.stage = model, signers, "unmask"
         return {"nodes": signers, "signatures": signatures}
 
     def unmask(self, replies: Replies, masked_sum: Vector) -> Vector:
@@ -163,7 +168,8 @@ class ServerSession:
         Raises
         ------
         SecAggAborted
-            Too few answered, a share is not one, or a secret's shares do not fit together.
+            Too few answered, a share is not one, or a secret's shares do not fit together. The sum
+            is untouched then; where ``node`` is named, this may be called without its answer.
         RecordError
             The sum has another type or length than the parameters say, or is not contiguous.
         """
@@ -189,7 +195,10 @@ class ServerSession:
     def _one_model(self, replies: Replies) -> bytes:
         models: dict[bytes, list[int]] = {}
         for node, reply in replies.items():
-            models.setdefault(read_bytes(reply, "model", HASH_BYTES, node), []).append(node)
+            model = read_bytes(reply, "model", HASH_BYTES, node)
+            if self._model and model != self._model:
+                raise SecAggAborted("a client names another model than it signed", node=node)
+            models.setdefault(model, []).append(node)
         if len(models) > 1:
             fewest = min(models.values(), key=len)
             raise SecAggAborted(
@@ -224,6 +233,7 @@ class ServerSession:
             "stage": self.stage,
             "roster": None if self._roster is None else roster_to_json(self._roster),
             "commitments": [[node, text.hex()] for node, text in self._commitments.items()],
+            "model": self._model.hex(),
             "survivors": self._survivors,
             "signers": self._signers,
         }
@@ -246,7 +256,8 @@ class ServerSession:
             if known["roster"] is not None:
                 made._roster = roster_from_json(parameters, made.session, known["roster"])
             made._commitments = {node: bytes.fromhex(text) for node, text in known["commitments"]}
+            made._model = bytes.fromhex(known["model"])
             made._survivors, made._signers = known["survivors"], known["signers"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise SecAggAborted("a kept session cannot be read") from error
         return made

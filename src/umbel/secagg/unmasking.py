@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from umbel.base import SecAggAborted, derive_key
 from umbel.secagg.keys import agreed, public_of
@@ -12,6 +12,9 @@ from umbel.secagg.masks import SignedKey, pair_key, pair_sign, self_key
 from umbel.secagg.payloads import named, read_each, read_nodes
 from umbel.secagg.roster import Roster
 from umbel.secagg.shamir import SHARE_BYTES, check_share, combine
+
+Fits: TypeAlias = Callable[[int, bytes], bool]
+"""Whether a client's secret is the one that it committed itself to."""
 
 
 class Opening:
@@ -78,37 +81,53 @@ class Opening:
                 if other in self._alive:
                     secret = agreed(private, self._roster.entries[other].mask, other)
                     # What ``other`` did with the mask of the two is undone.
-                    masks.append((pair_key(secret, binding), -pair_sign(other, node)))
+                    key = pair_key(secret, binding, other, node)
+                    masks.append((key, -pair_sign(other, node)))
         return masks
 
-    def _opened(
-        self, owners: Sequence[int], fits: Callable[[int, bytes], bool]
-    ) -> dict[int, bytes]:
+    def _opened(self, owners: Sequence[int], fits: Fits) -> dict[int, bytes]:
         # Secrets whose shares come from the same points are opened together.
-        groups: dict[tuple[int, ...], list[tuple[int, list[bytes]]]] = {}
+        groups: dict[tuple[int, ...], list[int]] = {}
         for owner in owners:
-            circle = self._roster.graph.closed(owner)
-            held = self._shares[owner]
-            points = [i + 1 for i, holder in enumerate(circle) if holder in held]
-            points = points[: self._roster.parameters.threshold]
-            shares = [held[circle[point - 1]] for point in points]
-            groups.setdefault(tuple(points), []).append((owner, shares))
+            points = self._points(owner)[: self._roster.parameters.threshold]
+            groups.setdefault(tuple(points), []).append(owner)
         opened: dict[int, bytes] = {}
         for chosen, members in groups.items():
-            secrets = combine(chosen, [shares for _, shares in members])
-            for (owner, _), secret in zip(members, secrets, strict=True):
+            for owner, secret in zip(members, self._combined(chosen, members), strict=True):
                 if secret is None or not fits(owner, secret):
-                    raise self._wrong(owner, chosen)
+                    raise self._wrong(owner, chosen, fits)
                 opened[owner] = secret
         return opened
 
-    def _wrong(self, owner: int, points: Sequence[int]) -> SecAggAborted:
+    def _points(self, owner: int) -> list[int]:
+        """Return the points of a client's shares that came."""
+        circle, held = self._roster.graph.closed(owner), self._shares[owner]
+        return [i + 1 for i, holder in enumerate(circle) if holder in held]
+
+    def _combined(self, points: Sequence[int], owners: Sequence[int]) -> list[bytes | None]:
+        circles = {owner: self._roster.graph.closed(owner) for owner in owners}
+        shares = [[self._shares[o][circles[o][p - 1]] for p in points] for o in owners]
+        return combine(points, shares)
+
+    def _wrong(self, owner: int, points: Sequence[int], fits: Fits) -> SecAggAborted:
+        """Return the error that names who returned a wrong share, if one other in its place fits.
+
+        Which of the two gave the wrong one cannot be told; but without this answer all comes out.
+        """
         circle = self._roster.graph.closed(owner)
+        for spare in [point for point in self._points(owner) if point not in points][:1]:
+            for point in points:
+                (secret,) = self._combined([spare, *(p for p in points if p != point)], [owner])
+                if secret is not None and fits(owner, secret):
+                    return SecAggAborted(
+                        f"a share of the secret of node {owner} does not fit the others: it was "
+                        "dealt wrong, or this client returned another one",
+                        node=circle[point - 1],
+                    )
         holders = named(circle[point - 1] for point in points)
         return SecAggAborted(
-            "the shares of a client's secret do not give what it said of the secret: the client "
+            f"the shares of the secret of node {owner} do not give what it said of the secret: it "
             f"dealt wrong shares, or one of nodes {holders} returned a wrong one",
-            node=owner,
         )
 
     def _fits_seed(self, owner: int, seed: bytes) -> bool:

@@ -13,6 +13,7 @@ from umbel.serverapp.rounds import NOT_FINITE, require_finite
 from umbel.serverapp.run import Observer, Run, RunEvent
 from umbel.serverapp.runlog import LogEntry, RunLog, read_log, strict_json
 from umbel.serverapp.sampling import FractionSampler, Sampler
+from umbel.serverapp.separated import MinSeparationSampler
 from umbel.serverapp.strategy import Callback, EvaluateFn, OnShortfall, ShouldStop, Strategy
 from umbel.serverapp.unequal import PoissonSampler, WeightedSampler
 
@@ -27,6 +28,7 @@ __all__ = [
     "FractionSampler",
     "Grid",
     "LogEntry",
+    "MinSeparationSampler",
     "Observer",
     "OnShortfall",
     "PoissonSampler",

@@ -76,14 +76,20 @@ class RunLedger:
             _check_adjacency(data["statement"], adjacency)
         self._ledger.replay(Spent.from_json(data) for data in released)
         self._known = {entry.key for entry in self._ledger.entries}
+        self._paid = {(data["start"], data["round"]) for data in released}
 
-    def check(self, event: Event) -> None:
-        """Raise ``PrivacyBudgetExhausted`` if one more of this event is over the budget."""
-        if self._has_budget:
-            self._ledger.check(event)
+    def check(self, event: Event, count: int = 1) -> None:
+        """Raise ``PrivacyBudgetExhausted`` if a round with this event would exceed the budget.
+
+        A round that was paid for before a crash may be done again: if it comes to the same, it
+        costs nothing, and if not, ``spend`` refuses.
+        """
+        is_paid = (self._run.start, self._run.server_round) in self._paid
+        if self._has_budget and not is_paid:
+            self._ledger.check(event, count)
 
     def spend(
-        self, key: tuple[str | int, ...], event: Event, describe: Describe
+        self, key: tuple[str | int, ...], event: Event, describe: Describe, count: int = 1
     ) -> PrivacyStatement:
         """Enter a release before it is made; when this returns, the disk knows of it.
 
@@ -95,7 +101,7 @@ class RunLedger:
         PrivacyBudgetExhausted
             It would exceed the budget. Nothing was entered, and nothing may be released.
         """
-        spent = self._ledger.spend(key, event)
+        spent = self._ledger.spend(key, event, count)
         statement = describe(self._ledger.epsilon)
         run = self._run
         if key not in self._known:
@@ -107,6 +113,7 @@ class RunLedger:
                 round=run.server_round,
                 key=data["key"],
                 event=data["event"],
+                count=spent.count,
                 epsilon=data["epsilon"],
                 delta=self._ledger.delta,
                 statement=statement.to_json(),

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from umbel.base import ProtocolError, fresh_key
-from umbel.serverapp.checkpoint import sync_folder
+from umbel.base import ProtocolError, fresh_key, sync
 from umbel.serverapp.runlog import naming
 
 _BYTES = 32
@@ -52,7 +51,7 @@ class Secrets:
         if self._path is not None and self._path.exists():
             with naming(self._path):
                 self._path.unlink()
-                sync_folder(self._path.parent)
+                sync(self._path.parent)
 
     @staticmethod
     def _read(path: Path) -> bytes | None:
@@ -80,4 +79,4 @@ class Secrets:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
-            sync_folder(path.parent)
+            sync(path.parent)

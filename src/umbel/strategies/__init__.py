@@ -6,7 +6,9 @@ from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
 from umbel.strategies.clientdp import ClientDP, with_client_dp
 from umbel.strategies.clippedmean import WITHIN, ClippedMean
 from umbel.strategies.compression import Compressed, with_compression
+from umbel.strategies.correlateddp import CorrelatedDP, with_correlated_dp
 from umbel.strategies.distributeddp import DistributedDP, with_distributed_dp
+from umbel.strategies.exampledp import ExampleDP, with_example_dp
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions, MetricsAggrFn
@@ -41,7 +43,9 @@ __all__ = [
     "ClippedMean",
     "Clipping",
     "Compressed",
+    "CorrelatedDP",
     "DistributedDP",
+    "ExampleDP",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
@@ -74,7 +78,9 @@ __all__ = [
     "with_central_dp",
     "with_client_dp",
     "with_compression",
+    "with_correlated_dp",
     "with_distributed_dp",
+    "with_example_dp",
     "with_local_dp",
     "with_secagg",
 ]

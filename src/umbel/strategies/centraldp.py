@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import index
@@ -17,6 +17,7 @@ from umbel.privacy import (
     AccountantName,
     AdaptiveBound,
     Adjacency,
+    Event,
     FixedSize,
     GaussianEvent,
     NoAmplification,
@@ -39,6 +40,9 @@ from umbel.updates import Aggregator, Arrays, Mean, WeightedMean
 
 Clipping = float | PerLayer | AdaptiveBound
 """A bound on the L2 norm of an update."""
+
+Key = tuple[int, int, str]
+"""Names one release: the call of ``start``, the round, and the digest of the sum."""
 
 _STATE = "dp-clipping"
 
@@ -103,9 +107,9 @@ class CentralDP(Wrapper):
             self.sampling_seeds = Seeds(0).child(run.secret("sampling").hex())
         same = SameNodes(grid)
         messages = list(super().configure_train(server_round, arrays, config, same))
-        self._sampling = enforced_sampling(self.inner, messages, same, server_round)
+        self._sampling = self._drawn(messages, same, server_round)
         if messages or isinstance(self._sampling, Poisson):
-            self._ledger_of(run).check(self._event())
+            self._check(run)
         return messages
 
     def train_aggregator(self, server_round: int) -> Aggregator[Any]:
@@ -164,11 +168,9 @@ class CentralDP(Wrapper):
         digest = _digest(secret, update, mean.count, within, self.clipping)
         key = (run.start, server_round, digest)
         source = NoiseSource(secret, seeded=run.simulated)
-        describe = partial(self._statement, source.randomness)
-        self._ledger_of(run).spend(key, self._event(), describe)
-        noise = source.gaussian(update, self._noise_std(), "update", *key)
+        noise = self._noise(run, source, key, update)
         part = mean.count / self.cohort
-        arrays = moved(model, {key: value * part + noise[key] for key, value in update.items()})
+        arrays = moved(model, {name: value * part + noise[name] for name, value in update.items()})
         if isinstance(self.clipping, AdaptiveBound):
             sigma = self.clipping.noise_of_count(self.cohort)
             drawn = source.gaussian({"count": np.zeros(())}, sigma, "count", *key)["count"]
@@ -177,7 +179,21 @@ class CentralDP(Wrapper):
         metrics = MetricRecord({k: v for k, v in mean.metrics.items() if k != WITHIN})
         return Mean(arrays, metrics, self.cohort, mean.count)
 
-    def _event(self) -> GaussianEvent:
+    def _drawn(self, messages: Sequence[Message], grid: SameNodes, server_round: int) -> Sampling:
+        """Return how the nodes were drawn, after checking that they were so."""
+        return enforced_sampling(self.inner, messages, grid, server_round)
+
+    def _check(self, run: Run) -> None:
+        """Raise ``PrivacyBudgetExhausted`` if the round would exceed the budget."""
+        self._ledger_of(run).check(self._event())
+
+    def _noise(self, run: Run, source: NoiseSource, key: Key, update: Arrays) -> Arrays:
+        """Spend what the release of a sum costs, and return the noise that hides it."""
+        describe = partial(self._statement, source.randomness)
+        self._ledger_of(run).spend(key, self._event(), describe)
+        return source.gaussian(update, self._noise_std(), "update", *key)
+
+    def _event(self) -> Event:
         return GaussianEvent(self.noise_multiplier, self._sampling)
 
     def _bound(self) -> float | PerLayer:
@@ -223,8 +239,7 @@ class CentralDP(Wrapper):
             unit="client",
             adjacency=natural_adjacency(self._sampling),
             sampling=self._sampling,
-            mechanism=f"Gaussian, noise multiplier {self.noise_multiplier:g}, updates clipped by "
-            f"the {self.clipped_at} to {self._clipping_text()}, each with weight 1",
+            mechanism=self._mechanism(),
             noise_added_at="server",
             accountant=self._accountant_name(),
             noise_randomness=randomness,
@@ -234,6 +249,12 @@ class CentralDP(Wrapper):
                 "the clients' evaluation metrics",
                 "who took part and who failed",
             ),
+        )
+
+    def _mechanism(self) -> str:
+        return (
+            f"Gaussian, noise multiplier {self.noise_multiplier:g}, updates clipped by the "
+            f"{self.clipped_at} to {self._clipping_text()}, each with weight 1"
         )
 
     def _clipping_text(self) -> str:
