@@ -56,7 +56,13 @@ def client_app(
 
 
 def run(
-    strategy: Any, app: Any = None, nodes: int = 4, rounds: int = 1, size: int = 2, **more: Any
+    strategy: Any,
+    app: Any = None,
+    nodes: int = 4,
+    rounds: int = 1,
+    size: int = 2,
+    backend: str = "inprocess",
+    **more: Any,
 ) -> Any:
     server = fl.serverapp.ServerApp()
 
@@ -65,9 +71,7 @@ def run(
         zeros = ArrayRecord([np.zeros(size, np.float64)])
         return strategy.start(grid=grid, initial_arrays=zeros, num_rounds=rounds, **more)
 
-    return umbel.run_simulation(
-        server, app or client_app(), nodes, backend_name="inprocess", seed=3
-    )
+    return umbel.run_simulation(server, app or client_app(), nodes, backend_name=backend, seed=3)
 
 
 def model(result: Any) -> Any:
@@ -226,6 +230,30 @@ def test_by_poisson_the_number_expected_stays() -> None:
     result = run(strategy)
     assert strategy.inner.cohort == 4
     assert str(result.privacy.sampling).startswith("Poisson")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [SERVER_ADAPTIVE, CLIENT_ADAPTIVE])
+@pytest.mark.parametrize("inner", [FedAvg, Median])
+def test_workers_come_to_the_same_bits(kind: Any, inner: Any) -> None:
+    app = client_app(np.tile(STEPS, (2, 1)), [mods.adaptiveclipping_mod])
+    if kind is SERVER_ADAPTIVE:
+        app = client_app(np.tile(STEPS, (2, 1)))
+    models = [
+        model(run(kind(inner(), 0.1, 8), app, nodes=8, rounds=2, backend=backend)).tobytes()
+        for backend in ("inprocess", "processes")
+    ]
+    assert models[0] == models[1]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+@pytest.mark.parametrize("inner", [FedAvg, Median])
+def test_the_bound_is_part_of_the_state(inner: Any, noise: float) -> None:
+    one, other = (SERVER_ADAPTIVE(inner(), noise, 8) for _ in range(2))
+    run(one, client_app(np.tile(STEPS, (2, 1))), nodes=8)
+    assert one.clipping_norm != 0.1
+    other.load_state_dict(one.state_dict())
+    assert other.clipping_norm == one.clipping_norm
 
 
 # Mods

@@ -237,6 +237,17 @@ def test_workflows_of_the_apps_own_run_between_rounds() -> None:
     assert history.losses_distributed == [(1, 0.25), (2, 0.25)]
 
 
+def test_numbers_are_as_fine_as_is_asked_for() -> None:
+    coarse = work.SecAggWorkflow(0.6, quantization_range=256, modulus_range=1 << 16)
+    _, models, _ = run(coarse)
+    step = np.average(STEPS, axis=0, weights=[1, 2, 3, 4, 5])
+    # Of 1000 a weight is a few steps, so that this is far from exact.
+    assert 1e-3 < np.abs(models[-1] - 20 - step).max() < 3.0
+    fine = work.SecAggWorkflow(0.6, quantization_range=1 << 31)
+    _, models, _ = run(fine)
+    np.testing.assert_allclose(models[-1], 20 + step, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [

@@ -34,6 +34,7 @@ from umbel.flwr.server_app import LegacyContext
 from umbel.flwr.workflows import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD, Key
 from umbel.privacy import AdaptiveBound
 from umbel.records import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from umbel.secagg import bits_for
 from umbel.serverapp import Grid, failure_causes
 from umbel.serverapp import Strategy as RoundStrategy
 from umbel.strategies import SecurelyAggregated, with_secagg
@@ -140,9 +141,11 @@ class SecAggPlusWorkflow:
     clipping_range : float, default=8
         The largest magnitude of a value of an update. A client that goes beyond fails; in Flower,
         it is values of the model, and they are cut off.
-    quantization_range, modulus_range : int
-        Checked as in Flower. Numbers are of 32 bits, 64 for large cohorts and 16 if the modulus is
-        that small, and as fine as that allows.
+    quantization_range : int, default=2**22
+        Into so many steps, or more, the range of a value is divided.
+    modulus_range : int, default=2**32
+        Checked as in Flower; the modulus is the least of 2**16, 2**32 and 2**64 in which a sum of
+        such steps over the cohort does not overflow.
     timeout : float, optional
         Seconds that each step waits; an hour by default.
     metrics : mapping of str to float, optional
@@ -285,14 +288,13 @@ class SecAggPlusWorkflow:
                 f"reconstruction_threshold is raised from {threshold} to {least} of {members}: "
                 "with fewer, a server could open both keys of a client"
             )
-        bits = 16 if self.modulus_range <= 1 << 16 else None
         return with_secagg(
             cohort,
             weight_max=self.max_weight,
             clip=self.clipping_range,
             threshold=max(threshold, least),
             degree=degree,
-            bits=bits,
+            bits=bits_for(size, max(1, self.quantization_range // 2)),
             metrics=self.metrics,
             stage_timeout_s=self._timeout_s,
         )
