@@ -105,9 +105,9 @@ class TestOutOfRange:
     @pytest.mark.parametrize(
         ("w", "b", "key", "told"),
         [
-            ([0.0, 8.5], [0.0], "w", "8.5, out of [-8, 8]"),
-            ([0.0, -9.5], [0.0], "w", "-9.5, out of [-8, 8]"),
-            ([8.0], [-0.51], "b", "-0.51, out of [-0.5, 0.5]"),
+            ([0.0, 8.5], [0.0], "w", "out of [-8, 8]"),
+            ([0.0, -9.5], [0.0], "w", "out of [-8, 8]"),
+            ([8.0], [-0.51], "b", "out of [-0.5, 0.5]"),
             ([np.nan, 1.0], [0.0], "w", "NaN or infinity"),
             ([np.inf], [0.0], "w", "NaN or infinity"),
             ([-np.inf, np.inf], [0.0], "w", "NaN or infinity"),
@@ -123,8 +123,10 @@ class TestOutOfRange:
     def test_also_in_the_last_chunk(self):
         values = np.zeros(CHUNK_ITEMS + 2)
         values[-1] = 9
-        with pytest.raises(UsageError, match="a value of the update is 9"):
+        with pytest.raises(UsageError, match="a value of the update is out of") as caught:
             self.codec.encode({"w": values})
+        assert "9" not in str(caught.value)  # which travels, unlike its cause
+        assert str(caught.value.__cause__) == "it is 9"
 
     def test_the_bound_itself_is_in_range(self):
         self.encode([8.0, -8.0], [0.5], weight=100)

@@ -21,6 +21,7 @@ from umbel.records import (
     RecordDict,
 )
 from umbel.secagg import (
+    SECAGG_RECORD,
     ClientSession,
     Identity,
     Plan,
@@ -28,9 +29,6 @@ from umbel.secagg import (
     trusted_keys,
 )
 from umbel.updates import Arrays, NDArray, UniformMean, WeightedMean, is_whole
-
-RECORD = "secagg"
-"""The record of messages, and of the node's state, that speaks of secure aggregation."""
 
 
 def secagg_mod(
@@ -90,7 +88,7 @@ def secagg_mod(
     def secure(message: Message, context: Context, call_next: Handler) -> Message:
         if message.metadata.message_type.partition(".")[0] != "train":
             return call_next(message, context)
-        asked = message.content.config_records.get(RECORD)
+        asked = message.content.config_records.get(SECAGG_RECORD)
         if asked is None:
             raise SecAggAborted(
                 "the server asks for a training result that is not masked",
@@ -165,7 +163,7 @@ def _read(path: object) -> bytes:
 
 def _resumed(context: Context, asked: ConfigRecord) -> tuple[ClientSession, ConfigRecord]:
     """Return the session in progress, and the plan that came with its beginning."""
-    kept = context.state.config_records.get(RECORD)
+    kept = context.state.config_records.get(SECAGG_RECORD)
     if kept is None or kept["session"] != asked.get("session"):
         raise SecAggAborted(
             f"the server asks for step {asked.get('stage')!r} of a session that this node is not "
@@ -184,14 +182,14 @@ def _answer(
 ) -> Message:
     """Return the answer to a step, once the session is in the state that is kept with it."""
     _keep(context, session, known)
-    return Message(RecordDict({RECORD: ConfigRecord(told)}), reply_to=message)
+    return Message(RecordDict({SECAGG_RECORD: ConfigRecord(told)}), reply_to=message)
 
 
 def _keep(context: Context, session: ClientSession, known: Mapping[str, Any]) -> None:
     if session.stage == "done":
-        context.state.pop(RECORD, None)
+        context.state.pop(SECAGG_RECORD, None)
     else:
-        context.state[RECORD] = ConfigRecord({**known, "state": session.to_bytes()})
+        context.state[SECAGG_RECORD] = ConfigRecord({**known, "state": session.to_bytes()})
 
 
 def _masked(
@@ -204,11 +202,11 @@ def _masked(
 ) -> Message:
     """Let the handler train, and return the masked vector of what came of it."""
     plan, cohort = Plan.from_config(kept), int(kept["cohort"])  # type: ignore[arg-type]
-    asked = message.content[RECORD]
+    asked = message.content[SECAGG_RECORD]
     # Of what came, before the handler could change it.
     agreed = plan.digest(message.content)
     share = _share(plan, session.parameters, cohort, noise_multiplier)
-    message.content = RecordDict({k: r for k, r in message.content.items() if k != RECORD})
+    message.content = RecordDict({k: r for k, r in message.content.items() if k != SECAGG_RECORD})
     before = lend(message, plan.record)
     reply = call_next(message, context)
     if not reply.has_content():

@@ -11,11 +11,12 @@ from umbel.secagg.fixedpoint import Decoded, FixedPoint, bits_for
 from umbel.secagg.keys import Identity, trusted_keys
 from umbel.secagg.parameters import SecAggParameters
 from umbel.secagg.payloads import Payload
-from umbel.secagg.plan import Plan
+from umbel.secagg.plan import SECAGG_RECORD, Plan
 from umbel.secagg.reference import plain_sum
 from umbel.secagg.server import ServerSession
 
 __all__ = [
+    "SECAGG_RECORD",
     "ClientSession",
     "Decoded",
     "FixedPoint",

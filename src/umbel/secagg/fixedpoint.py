@@ -266,17 +266,22 @@ class FixedPoint:
         """Return the number that stands for a weight."""
         if not 0 <= weight <= self.weight_max:
             raise UsageError(
-                f"the weight {weight:g} is not in [0, {self.weight_max:g}]",
+                f"the weight is not in [0, {self.weight_max:g}]",
                 hint="raise weight_max, or reply with a smaller weight",
-            )
+            ) from _private(weight)
         share = round(weight * self.weight_scale)
         if weight > 0 and share == 0:
             raise UsageError(
-                f"the weight {weight:g} is too small to tell it from zero, beside the largest of "
+                "the weight is too small to tell it from zero, beside the largest of "
                 f"{self.weight_max:g}",
                 hint="lower weight_max, or take more bits",
-            )
+            ) from _private(weight)
         return share
+
+
+def _private(value: float) -> ValueError:
+    """Return what stays at the client: the text of an error travels, and its cause does not."""
+    return ValueError(f"it is {value:g}")
 
 
 def bits_for(cohort_max: int, levels: int = 1 << 20) -> int:
@@ -306,11 +311,11 @@ def _check_range(key: str, values: NDArray, bound: float) -> None:
             key=key,
         )
     raise UsageError(
-        f"a value of the update is {worst:g}, out of [-{bound:g}, {bound:g}]",
+        f"a value of the update is out of [-{bound:g}, {bound:g}]",
         hint="raise clip in with_secagg, or keep the update small: clipping_mod, a lower "
         "learning rate",
         key=key,
-    )
+    ) from _private(worst)
 
 
 def _check_same(arrays: Arrays, before: Arrays) -> None:

@@ -13,7 +13,7 @@ from umbel.records import ConfigRecord, MetricRecord, RecordDict, encode
 from umbel.secagg.fixedpoint import FixedPoint
 from umbel.updates import Arrays, NDArray
 
-RECORD = "secagg"
+SECAGG_RECORD = "secagg"
 """The record of a message that speaks of secure aggregation; it is no part of what is agreed on."""
 
 _METRIC = "metric:"
@@ -143,9 +143,9 @@ class Plan:
         configuration and the same plan: one that trains on another model, or with a learning rate
         of zero, must not be hidden behind.
         """
-        agreed = RecordDict({RECORD: ConfigRecord(self.to_config())})
+        agreed = RecordDict({SECAGG_RECORD: ConfigRecord(self.to_config())})
         for name in sorted(content):
-            if name != RECORD:
+            if name != SECAGG_RECORD:
                 record = content[name]
                 agreed[name] = type(record)({key: record[key] for key in sorted(record)})
         return bytes.fromhex(content_hash(encode(agreed)))

@@ -101,7 +101,8 @@ class DistributedDP(SecurelyAggregated):
         run = self.begun().run
         # Before the sum is opened: whoever opens it has it, whatever becomes of the model.
         event = self._share.event(self._dimension, value.count - self.colluders)
-        key = ("sum", run.start, server_round, run.attempt)
+        # A session is opened for one set of clients: asked again for the same, it is the same sum.
+        key = ("sum", run.start, server_round, run.attempt, value.count)
         self._ledger_of(run).spend(key, event, partial(self._statement, run))
         return super().finish_train(server_round, value)
 

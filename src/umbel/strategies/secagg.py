@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 from umbel.base import ConfigError, NotEnoughNodes, StateError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from umbel.secagg import Plan, SecAggParameters, bits_for, choose_degree
+from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
 from umbel.serverapp import Grid, Run, Strategy
-from umbel.strategies.secagground import SECAGG_RECORD, SecureRound
+from umbel.strategies.secagground import SecureRound
 from umbel.strategies.wrapper import Wrapper
 from umbel.updates import Aggregator, Mean, ModularSum, NDArray, UniformMean, WeightedMean
 

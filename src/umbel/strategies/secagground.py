@@ -10,15 +10,12 @@ import numpy as np
 
 from umbel.base import NotEnoughReplies, SecAggAborted, StateError, content_hash
 from umbel.records import ConfigRecord, Error, ErrorCode, Message, MessageType, RecordDict
-from umbel.secagg import Payload, SecAggParameters, ServerSession
+from umbel.secagg import SECAGG_RECORD, Payload, SecAggParameters, ServerSession
 from umbel.serverapp import Grid, Run, failure_causes
 from umbel.updates import ModularTotal, NDArray
 
 T = TypeVar("T")
 Answers = dict[int, Mapping[str, Any]]
-
-SECAGG_RECORD = "secagg"
-"""The record of messages that speaks of secure aggregation."""
 
 _MOD = "the client app needs mods=[umbel.clientapp.secagg_mod()]"
 
