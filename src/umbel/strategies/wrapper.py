@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from umbel.base import ConfigError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -28,8 +28,11 @@ class Wrapper(Strategy):
         would do something else than the wrapper, which changes what is folded.
     """
 
+    not_overridden: ClassVar[tuple[str, ...]] = ("aggregate_train", "aggregate_evaluate", "start")
+    """What the strategy inside may not override."""
+
     def __init__(self, strategy: Strategy, purpose: str) -> None:
-        for name in ("aggregate_train", "aggregate_evaluate", "start"):
+        for name in self.not_overridden:
             if getattr(type(strategy), name) is not getattr(Strategy, name):
                 raise ConfigError(
                     f"{type(strategy).__name__} overrides {name}, so its replies cannot be "
