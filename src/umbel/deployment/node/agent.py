@@ -202,6 +202,7 @@ class Agent:
         if run is not None:
             await run.close()
         self._journal.forget_run(run_id)
+        self._cache.forget_run(run_id)
         self._acknowledged.set()
         self._say("run_over", "forgotten", run_id)
 
@@ -237,7 +238,7 @@ class Agent:
             return outcome
         try:
             with self._cache.held(task.body.hash):
-                body = await self._fetch(task.body) if task.body.hash else None
+                body = await self._body(task) if task.body.hash else None
                 self._running.add(task.message_id)
                 return await run.execute(task, body)
         finally:
@@ -260,6 +261,10 @@ class Agent:
         idle = [name for name, run in self._runs.items() if not run.users]
         for name in idle[: max(0, len(self._runs) - self._settings.max_tasks + 1)]:
             await self._runs.pop(name).close()
+
+    async def _body(self, task: wire.Task) -> Path:
+        self._cache.turn_to(task.run.run_id, task.body.hash)
+        return await self._fetch(task.body)
 
     async def _fetch(self, item: wire.Object) -> Path:
         return await self._with_server(

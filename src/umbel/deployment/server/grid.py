@@ -123,7 +123,7 @@ class NetworkGrid(Grid):
 
     def stored(self, arrays: ArrayRecord) -> StoredArrays | None:
         written = self._outbox.known({"arrays": arrays})
-        if written is None:
+        if written is None or not self._objects.touch(written.hash):
             return None
         path = self._objects.path(written.hash)
         return StoredArrays(path, written.hash, written.size_bytes)

@@ -86,6 +86,8 @@ class ObjectsService(ObjectsServicer):
         self, request: wire.StatRequest, context: _Context
     ) -> wire.StatReply:
         self._callers.known(context).require(*_ROLES)
+        for name in request.hashes:
+            self._store.touch(name)  # whoever learns that it is here may refer to it next
         sizes = [self._store.size(name) for name in request.hashes]
         stored = [
             self._store.offset(name) if size is None else size

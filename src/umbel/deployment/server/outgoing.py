@@ -46,12 +46,17 @@ class Outbox:
         if place != self._place:
             self._place, self._count = place, 0
         outgoing = []
+        bodies: dict[str, dict[str, ArrayRecord]] = {}
         for message in messages:
             metadata = message.metadata
             if not message.has_content():
                 raise UsageError("a message to a node needs content", node=metadata.dst_node_id)
             metadata.run_id = run.run_id
-            body, records = self._parts(message.content)
+            arrays = {n: r for n, r in message.content.items() if isinstance(r, ArrayRecord)}
+            body = self.write_arrays(arrays) if arrays else None
+            if body is not None:
+                bodies[body.hash] = arrays
+            records = _others(message.content, empty=body is None)
             named = (*place, self._count, int(metadata.dst_node_id), metadata.message_type)
             text = json.dumps([*named, body.hash if body else "", content_hash([records])])
             metadata.message_id = content_hash([text.encode()])[:32]
@@ -68,6 +73,10 @@ class Outbox:
                     records=records,
                 )
             )
+        for name, arrays in bodies.items():
+            # One that nothing referred to for a while may be gone, or about to go.
+            if not self._objects.touch(name):
+                put(self._objects, encode(RecordDict(dict(arrays))))
         return outgoing
 
     def write_arrays(self, arrays: dict[str, ArrayRecord]) -> wire.Object:
@@ -89,12 +98,6 @@ class Outbox:
         # Copies share the arrays, whose identity is theirs as long as they live.
         self._known[_identity(arrays)] = written, [record.copy() for record in arrays.values()]
 
-    def _parts(self, content: RecordDict) -> tuple[wire.Object | None, bytes]:
-        arrays = {name: r for name, r in content.items() if isinstance(r, ArrayRecord)}
-        others = {name: r for name, r in content.items() if not isinstance(r, ArrayRecord)}
-        body = self.write_arrays(arrays) if arrays else None
-        return body, b"".join(encode(RecordDict(others))) if others or body is None else b""
-
 
 def put(objects: ObjectStore, buffers: Sequence[bytes | memoryview]) -> wire.Object:
     """Write an object under the name that its bytes give it."""
@@ -112,6 +115,12 @@ def put(objects: ObjectStore, buffers: Sequence[bytes | memoryview]) -> wire.Obj
     else:
         objects.touch(digest)
     return wire.Object(hash=digest, size_bytes=size)
+
+
+def _others(content: RecordDict, *, empty: bool) -> bytes:
+    """Encode the records without arrays; nothing if there are none, unless an empty file is due."""
+    others = {name: r for name, r in content.items() if not isinstance(r, ArrayRecord)}
+    return b"".join(encode(RecordDict(others))) if others or empty else b""
 
 
 def _identity(arrays: dict[str, ArrayRecord]) -> Identity:
