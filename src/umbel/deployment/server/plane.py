@@ -49,7 +49,7 @@ from umbel.deployment.server.runspec import RunSpec
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.store import Journal, ObjectStore
 
-_IDLE_OBJECT_S = 5.0
+_IDLE_OBJECT_S = 2.0
 """An object that nothing refers to stays so long after it was last asked for.
 
 Someone may be about to refer to it; who comes too late stores it again. Longer would be dear: what
