@@ -95,7 +95,8 @@ class Peaks:
             app = self._here.server.child("umbel.deployment.server.child")
             self._processes |= {"server app": app.pid} if app else {}
         if "worker" not in self._processes:
-            self._processes |= {"worker": c.pid for c in self._here.nodes[0].descendants()}
+            workers = self._here.nodes[0].descendants()
+            self._processes |= {"worker": workers[0].pid} if workers else {}
 
 
 def _memory(pid: int) -> dict[str, float]:

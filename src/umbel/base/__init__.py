@@ -52,7 +52,7 @@ from umbel.base.limits import (
 )
 from umbel.base.loading import load_object, set_up
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
-from umbel.base.processes import die_with_parent, exit_text
+from umbel.base.processes import die_with_parent, exit_text, keep_freed_memory
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
 from umbel.base.randomstate import random_state, set_random_state
 from umbel.base.seeds import Seeds, global_sample, preserved_globals
@@ -118,6 +118,7 @@ __all__ = [
     "exit_text",
     "for_each",
     "global_sample",
+    "keep_freed_memory",
     "limit_parallel",
     "limited_threads",
     "load_object",

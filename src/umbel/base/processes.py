@@ -7,12 +7,25 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def die_with_parent() -> None:
     """Let the system kill this process when the one that started it ends (on Linux)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def keep_freed_memory(size_bytes: int) -> None:
+    """Let this process keep so much freed memory for what it allocates next (with glibc).
+
+    Large buffers that come and go are otherwise given back and asked for again each time, and the
+    system clears every page anew: for chunks of a transfer that costs more than to copy them.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, size_bytes)
+        mallopt(_M_MMAP_THRESHOLD, size_bytes)
 
 
 def exit_text(code: int) -> tuple[str, str]:

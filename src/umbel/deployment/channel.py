@@ -10,6 +10,9 @@ import grpc.aio
 WIRE_MESSAGE_MAX_BYTES = 8 * 1024 * 1024
 """The largest single message of the wire; bodies of messages travel in chunks and have no bound."""
 
+KEPT_MEMORY_BYTES = 16 * 1024 * 1024
+"""How much freed memory a server or a node keeps for the buffers of the next chunks."""
+
 _KEEPALIVE_MS = 30_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from umbel.base import keep_freed_memory
 from umbel.deployment.server.settings import ServerSettings
 
 
@@ -29,8 +30,10 @@ async def serve(
     JournalCorrupt
         The journal was damaged.
     """
+    from umbel.deployment.channel import KEPT_MEMORY_BYTES
     from umbel.deployment.server.server import Server
 
+    keep_freed_memory(KEPT_MEMORY_BYTES)
     server = Server(settings)
     try:
         await server.start()

@@ -8,15 +8,12 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from umbel.base import ProtocolError, StoreFull
+from umbel.deployment.chunks import ObjectsClient
 from umbel.deployment.transfer import pull
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.store import ObjectStore
-
-if TYPE_CHECKING:
-    from umbel.deployment.wire.umbel_pb2_grpc import ObjectsAsyncStub
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _KEPT_OF_A_RUN = 2
@@ -80,7 +77,7 @@ class ObjectCache:
 
     async def fetch(
         self,
-        stub: ObjectsAsyncStub,
+        objects: ObjectsClient,
         item: wire.Object,
         accepts: Sequence[wire.Compression.ValueType],
     ) -> Path:
@@ -101,7 +98,7 @@ class ObjectCache:
         async with self._fetching.setdefault(name, asyncio.Lock()):
             if not self._store.touch(name):
                 self._make_room(item)
-                await pull(stub, item, self._store, accepts=accepts)
+                await pull(objects, item, self._store, accepts=accepts)
         return self._store.path(name)
 
     def _make_room(self, item: wire.Object) -> None:
