@@ -52,7 +52,12 @@ from umbel.base.limits import (
 )
 from umbel.base.loading import load_object, set_up
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
-from umbel.base.processes import die_with_parent, exit_text, keep_freed_memory
+from umbel.base.processes import (
+    die_with_parent,
+    exit_text,
+    keep_freed_memory,
+    raise_open_files_limit,
+)
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
 from umbel.base.randomstate import random_state, set_random_state
 from umbel.base.seeds import Seeds, global_sample, preserved_globals
@@ -126,6 +131,7 @@ __all__ = [
     "new_id",
     "new_run_id",
     "preserved_globals",
+    "raise_open_files_limit",
     "random_state",
     "set_environment",
     "set_random_state",

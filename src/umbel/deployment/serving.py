@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from umbel.base import keep_freed_memory
+from umbel.base import keep_freed_memory, raise_open_files_limit
 from umbel.deployment.server.settings import ServerSettings
 
 
@@ -33,6 +33,7 @@ async def serve(
     from umbel.deployment.channel import KEPT_MEMORY_BYTES
     from umbel.deployment.server.server import Server
 
+    raise_open_files_limit()  # each node is one
     keep_freed_memory(KEPT_MEMORY_BYTES)
     server = Server(settings)
     try:
