@@ -139,20 +139,30 @@ def run(here: LocalDeployment, count: int, groups: list[LightNodes]) -> list[flo
     name = here.umbel("run", APP, "--on", "local", "--json", *options)["run-id"]
     follower = here.program("log", name, "--on", "local", "--follow", "--json")
     try:
-        follower.process.wait(RUN_S)
-    except subprocess.TimeoutExpired:
-        follower.kill()
-        raise FellOver(f"{ROUNDS} rounds took more than {RUN_S:g} s") from None
+        wait_ended(follower, groups)
+    finally:
+        if follower.process.poll() is None:
+            follower.kill()
     entries = [json.loads(line) for line in follower.all_lines() if line.startswith("{")]
     if not entries or entries[-1]["event"] != "run_finished":
-        raise FellOver(f"the run ended with {entries[-1:] or follower.text()}")
-    if lost := [why for group in groups for why in group.lost()]:
-        raise FellOver(f"{len(lost)} nodes were lost during the run: {lost[0]}")
+        told = entries[-1]["data"].get("error") if entries else follower.text()
+        raise FellOver(f"the run failed: {told}")
     for entry in entries:
         if entry["event"] == "phase_finished" and entry["data"]["failures"]:
             raise FellOver(f"a round had failures: {entry['data']}")
     times = [e["at"] for e in entries if e["event"] in ("round_started", "run_finished")]
     return [end - begin for begin, end in pairwise(times)]
+
+
+def wait_ended(follower: Program, groups: list[LightNodes]) -> None:
+    """Return when the run has ended."""
+    until = time.monotonic() + RUN_S
+    while follower.process.poll() is None:
+        if lost := [why for group in groups for why in group.lost()]:
+            raise FellOver(f"{len(lost)} nodes were lost during the run: {lost[0]}")
+        if time.monotonic() > until:
+            raise FellOver(f"{ROUNDS} rounds took more than {RUN_S:g} s")
+        time.sleep(0.1)
 
 
 def peak_mb(pid: int) -> float:

@@ -15,6 +15,7 @@ KEPT_MEMORY_BYTES = 16 * 1024 * 1024
 
 _KEEPALIVE_MS = 30_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
+_PENDING_MAX = 100_000
 
 Option = tuple[str, int | str]
 
@@ -44,7 +45,10 @@ def server_options() -> list[Option]:
     """Return the options of a server: bounds, and pings that find peers which went silently."""
     return [
         *_bounds(),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_TIMEOUT_MS),
+        # All nodes may ask for the model at once; gRPC drops calls beyond a thousand otherwise.
+        ("grpc.server.max_pending_requests", _PENDING_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", _PENDING_MAX),
         ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
     ]
 
