@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from umbel.base import UmbelError, content_hash
+from umbel.base import UmbelError, content_hash, raise_open_files_limit
 from umbel.deployment.channel import Credentials
 from umbel.deployment.chunks import read_chunk
 from umbel.deployment.identity import Identity
@@ -86,6 +86,7 @@ def say(**what: object) -> None:
 
 
 async def main() -> None:
+    raise_open_files_limit()
     address, folder, first, count = sys.argv[1:]
     nodes = LightNodes(address, Path(folder))
     tasks = [

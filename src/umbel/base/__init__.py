@@ -41,7 +41,7 @@ from umbel.base.errors import (
     UsageError,
     VersionMismatch,
 )
-from umbel.base.files import mapped, write_hashed
+from umbel.base.files import mapped, write_all, write_hashed
 from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
 from umbel.base.lifespan import Lifespan, check_lifespan, entered
 from umbel.base.limits import (
@@ -137,5 +137,6 @@ __all__ = [
     "set_random_state",
     "set_threads",
     "set_up",
+    "write_all",
     "write_hashed",
 ]

@@ -16,6 +16,7 @@ KEPT_MEMORY_BYTES = 16 * 1024 * 1024
 _KEEPALIVE_MS = 30_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
 _PENDING_MAX = 100_000
+_PENDING_S = 600
 
 Option = tuple[str, int | str]
 
@@ -46,9 +47,11 @@ def server_options() -> list[Option]:
     return [
         *_bounds(),
         ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_TIMEOUT_MS),
-        # All nodes may ask for the model at once; gRPC drops calls beyond a thousand otherwise.
+        # All nodes may ask for the model at once; gRPC drops calls beyond a thousand otherwise,
+        # and those that have waited for half a minute.
         ("grpc.server.max_pending_requests", _PENDING_MAX),
         ("grpc.server.max_pending_requests_hard_limit", _PENDING_MAX),
+        ("grpc.server_max_unrequested_time_in_server", _PENDING_S),
         ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
     ]
 

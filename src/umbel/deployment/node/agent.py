@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from umbel.base import Seeds, UmbelError, new_id
+from umbel.base import Seeds, UmbelError, Unreachable, new_id
 from umbel.clientapp import error_fields
 from umbel.deployment.atomic import PRIVATE, private_folder, write_atomically
 from umbel.deployment.errors import may_pass
@@ -165,6 +165,8 @@ class Agent:
                 self._chore(self._forget_run(message.run_over.run_id))
             case "goodbye" if message.goodbye.final:
                 self._say("dismissed", message.goodbye.reason)
+            case "goodbye":
+                raise Unreachable(f"the server ends the session: {message.goodbye.reason}")
             case _:
                 pass  # a heartbeat, or what a newer server says
 

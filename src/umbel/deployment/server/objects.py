@@ -83,6 +83,7 @@ class ObjectsService:
         try:
             caller = self._callers.known(context).require(*_ROLES)
             name = request.object.hash
+            self._store.touch(name)
             size = self._store.size(name)
             if size is None or not self._may_pull(caller, name):
                 raise NotFound(f"there is no object {name[:12]} for this caller")

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from umbel.base import UsageError, content_hash
+from umbel.base import UsageError, content_hash, for_each, write_all, write_hashed
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.records import ArrayRecord, Message, RecordDict, encode
 from umbel.serverapp import Run
 from umbel.store import ObjectStore
+
+_PIECE_BYTES = 1024 * 1024
 
 Identity = tuple[tuple[str, str, int], ...]
 
@@ -101,20 +105,43 @@ class Outbox:
 
 def put(objects: ObjectStore, buffers: Sequence[bytes | memoryview]) -> wire.Object:
     """Write an object under the name that its bytes give it."""
-    # Hashing lets other threads run, and the kernel writes meanwhile.
-    digest = content_hash(buffers)
     size = sum(memoryview(buffer).nbytes for buffer in buffers)
-    if objects.size(digest) is None:
-        handle, path = tempfile.mkstemp(dir=objects.folder, prefix="outgoing-")
+    names: list[str] = []
+    with _new_file(objects) as (path, file):
+
+        def name() -> None:
+            names.append(content_hash(buffers))
+
+        def write() -> None:
+            write_all(file, buffers)
+
+        for_each(_call, (name, write), size)  # neither needs the interpreter meanwhile
+        objects.put_file(path, names[0])
+    return wire.Object(hash=names[0], size_bytes=size)
+
+
+def put_copy(objects: ObjectStore, path: Path) -> wire.Object:
+    """Write a copy of a file as an object, a piece at a time."""
+    with _new_file(objects) as (copy, file), path.open("rb") as source:
+        size, name = write_hashed(file, iter(lambda: source.read(_PIECE_BYTES), b""))
+        objects.put_file(copy, name)
+    return wire.Object(hash=name, size_bytes=size)
+
+
+@contextmanager
+def _new_file(objects: ObjectStore) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Give a file beside the objects, which is gone at the end unless it has become one."""
+    handle, name = tempfile.mkstemp(dir=objects.folder, prefix="outgoing-")
+    path = Path(name)
+    try:
         with open(handle, "wb", buffering=0) as file:
-            for buffer in buffers:
-                rest = memoryview(buffer).cast("B")
-                while rest:
-                    rest = rest[file.write(rest) or 0 :]
-        objects.put_file(Path(path), digest)
-    else:
-        objects.touch(digest)
-    return wire.Object(hash=digest, size_bytes=size)
+            yield path, file
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _call(step: Callable[[], None]) -> None:
+    step()
 
 
 def _others(content: RecordDict, *, empty: bool) -> bytes:

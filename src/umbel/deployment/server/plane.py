@@ -56,6 +56,9 @@ Someone may be about to refer to it; who comes too late stores it again. Longer 
 is deleted before the kernel has written it to the disk is never written.
 """
 
+_LENT_S = 3600.0
+"""What was put there for a user to pull stays so long after it was last asked for."""
+
 _ORPHAN_S = 3600.0
 """What nothing has referred to for so long, say since a process was killed, is swept away."""
 
@@ -293,6 +296,6 @@ class Plane:
         for name in list(self._unwanted):
             if name in self.state.references:
                 self._unwanted.discard(name)
-            elif self.objects.delete(name, _IDLE_OBJECT_S):
+            elif self.objects.delete(name, _LENT_S if name in self._lent else _IDLE_OBJECT_S):
                 self._unwanted.discard(name)
                 self._lent.pop(name, None)
