@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -93,15 +94,19 @@ def measure(count: int, *, tls: bool) -> Row:
         here.connect().close()
         if tls:
             enrol(here, folder / "nodes", count)
+        server = here.server.process.pid
         begin = time.monotonic()
         groups = [stack.enter_context(group) for group in start(here, folder / "nodes", count)]
-        wait_connected(groups, begin)
-        connect_s = time.monotonic() - begin
-        rounds_s = run(here, count, groups)
+        try:
+            wait_connected(groups, begin)
+            connect_s = time.monotonic() - begin
+            rounds_s = run(here, count, groups)
+        except FellOver as error:
+            limit = resource.prlimit(server, resource.RLIMIT_NOFILE)[1]
+            held = f"the server had {open_files(server)} of {limit} files, {peak_mb(server):.0f} MB"
+            raise FellOver(f"{error} ({held})") from error
         memory = sum(peak_mb(group.process.pid) for group in groups)
-        server = here.server.process.pid
-        files = len(os.listdir(f"/proc/{server}/fd"))
-        return Row(count, connect_s, rounds_s, peak_mb(server), files, memory)
+        return Row(count, connect_s, rounds_s, peak_mb(server), open_files(server), memory)
 
 
 def enrol(here: LocalDeployment, folder: Path, count: int) -> None:
@@ -163,6 +168,11 @@ def wait_ended(follower: Program, groups: list[LightNodes]) -> None:
         if time.monotonic() > until:
             raise FellOver(f"{ROUNDS} rounds took more than {RUN_S:g} s")
         time.sleep(0.1)
+
+
+def open_files(pid: int) -> int:
+    """Return how many files a process has open; a connection is one."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def peak_mb(pid: int) -> float:
