@@ -7,9 +7,9 @@ BIN       := $(TEST_VENV)/bin
 # The release of torch that the tests are run with, installed first and by itself, so that pip
 # takes the build that this machine's index offers and the extra finds it in place.
 TORCH      := torch==2.13.0
-# Every extra that a test uses: no test needs TensorFlow (Keras runs on JAX) or dp-accounting, and
-# `dev` has XGBoost without CUDA.
-TEST_EXTRAS := torch,jax,sklearn,ray,deploy,datasets,plot,dev
+# Every extra that a test uses: no test needs TensorFlow (Keras runs on JAX), and `dev` has XGBoost
+# without CUDA.
+TEST_EXTRAS := torch,jax,sklearn,ray,deploy,datasets,dp,plot,dev
 
 PIP_FLAGS := --quiet --disable-pip-version-check
 

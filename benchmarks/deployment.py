@@ -3,6 +3,7 @@
 Run it with ``python benchmarks/deployment.py``. Each row starts a server and its nodes as processes
 of their own, sends the app as a user does, and reads the round times from the run's log. The first
 round, which loads the app, is told apart. ``--tls`` puts mutual TLS in between.
+``--flower /path/to/python-with-flwr`` runs the same rounds on Flower's deployment, beside each row.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
+import flower_deployment
 import psutil
 from local_deployment import LocalDeployment
 from rich.console import Console
@@ -132,16 +134,33 @@ def measure(nodes: int, kilobytes: int, rounds: int, *, tls: bool) -> dict[str, 
         }
 
 
+def _flower(python: Path | None, nodes: int, kilobytes: int, umbel_s: float) -> str:
+    if python is None:
+        return "-"
+    try:
+        seconds = flower_deployment.measure(python, nodes, kilobytes, rounds=3, limit_s=400)
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return f"{seconds:.2f} ({seconds / umbel_s:.0f} x)"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--flower", type=Path, help="a Python with flwr, to be measured too")
     parser.add_argument("--only", nargs=2, type=int, metavar=("NODES", "KB"))
     options = parser.parse_args()
     cases = {tuple(options.only): CASES.get(tuple(options.only), 5)} if options.only else CASES
     table = Table(title=f"Umbel's deployment on loopback{', mutual TLS' if options.tls else ''}")
     columns = ["nodes x model", "submit -> round s", "round 1 s", "round s", "MB/s"]
     kinds = ("server", "server app", "node", "worker")
-    for name in (*columns, *(f"{kind} MB" for kind in kinds), "idle node MB", "idle CPU %"):
+    for name in (
+        *columns,
+        *(f"{kind} MB" for kind in kinds),
+        "idle node MB",
+        "idle CPU %",
+        "Flower s",
+    ):
         table.add_column(name, justify="right")
     for (nodes, kilobytes), rounds in cases.items():
         row = measure(nodes, kilobytes, rounds, tls=options.tls)
@@ -157,6 +176,7 @@ def main() -> None:
             *memory,
             f"{row['idle MB']:.0f}",
             f"{row['idle %']:.1f}",
+            _flower(options.flower, nodes, kilobytes, row["round"]),
         )
     table.caption = "Peak resident memory; in parentheses what is not backed by a file."
     Console(width=160).print(table)

@@ -15,8 +15,9 @@ import pytest
 ML_LIBRARY = ("records/bridges/*",)
 HOMES = {
     "cloudpickle": ("simulation/*", "testing/*"),
-    "cryptography": ("secagg/*", "deployment/*"),
+    "cryptography": ("base/keystream.py", "secagg/*", "deployment/*"),
     "datasets": ("flwr/datasets/huggingface.py",),
+    "dp_accounting": ("privacy/accounting.py",),
     "grpc": ("deployment/*",),
     "jax": ML_LIBRARY,
     "keras": ML_LIBRARY,

@@ -32,6 +32,7 @@ def test_reads_a_run(write_run: WriteRun) -> None:
             "server": {"accuracy": 0.7, "loss": 1.0},
         },
         "failures": 1,
+        "privacy": None,
         "seconds": 1.25,
     }
     assert history.metrics["server"][0] == {"accuracy": 0.1}

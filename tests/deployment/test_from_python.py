@@ -16,7 +16,7 @@ import umbel
 from umbel.base import ConfigError, UmbelError, Unreachable, UsageError
 from umbel.deployment import Authority
 from umbel.serverapp import read_log
-from umbel.strategies import FedAvg
+from umbel.strategies import FedAvg, with_central_dp
 
 SCRIPT = Path(__file__).parent / "scripts" / "client.py"
 MODEL = umbel.ArrayRecord([np.zeros(5)])
@@ -114,6 +114,28 @@ def test_two_scripts_come_to_the_model_of_the_simulation(clients, port, tmp_path
     assert result.evaluate_metrics_clientapp == expected.evaluate_metrics_clientapp
     assert [entry.event for entry in read_log(tmp_path / "run" / "log.jsonl")][-1] == "run_finished"
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_deployment_draws_its_noise_from_a_secret(clients, port, tmp_path):
+    strategy = with_central_dp(
+        FedAvg(), noise_multiplier=1.0, clipping=1.0, cohort=2, delta=1e-5, epsilon_budget=9.0
+    )
+    with clients():
+        result = umbel.start_server(
+            f"127.0.0.1:{port}",
+            strategy=strategy,
+            initial_arrays=MODEL,
+            num_rounds=9,
+            seed=7,
+            run_dir=tmp_path / "run",
+        )
+    assert result.privacy.noise_randomness == "cryptographic"
+    assert result.privacy.epsilon <= 9.0
+    assert (result.stopped_early, not result.failures) == (True, True)
+    events = [entry.event for entry in read_log(tmp_path / "run" / "log.jsonl")]
+    assert events.count("privacy_spent") == result.rounds > 0
+    assert not (tmp_path / "run" / "secret.key").exists()
 
 
 @pytest.mark.slow
@@ -239,6 +261,11 @@ def test_what_a_server_runs_is_said_once(arguments, text):
         (
             {"client_fn": the_client, "insecure": True, "root_certificates": b"pem"},
             "of no use without TLS",
+        ),
+        ({"client_fn": the_client, "policy": "policy.toml"}, "would forget what was spent"),
+        (
+            {"client_fn": the_client, "policy": "no.toml", "data_dir": "."},
+            "the policy cannot be read",
         ),
     ],
 )

@@ -19,6 +19,7 @@ from umbel.base import AppProject
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = [
     "mixed-federation",
+    "private-pytorch",
     "quickstart-numpy",
     "quickstart-pytorch",
     "quickstart-sklearn",
@@ -54,7 +55,11 @@ def run(umbel: Umbel, app: str | Path, *arguments: str) -> dict[str, Any]:
 
 
 def test_every_example_is_listed_here() -> None:
-    assert sorted(folder.name for folder in EXAMPLES.iterdir() if folder.is_dir()) == NAMES
+    apps = {file.parent.name for file in EXAMPLES.glob("*/pyproject.toml")}
+    policies = {file.parent.name for file in EXAMPLES.glob("*/*.toml")} - apps
+    assert sorted(apps) == NAMES
+    assert {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir()} == apps | policies
+    assert policies == {"policies"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,6 +87,18 @@ def test_quickstart_numpy_passes_092_with_the_same_bits_everywhere(umbel: Umbel)
     assert other["model_sha256"] == one["model_sha256"]
     other = run(umbel, example, "--workers", "1")
     assert other["model_sha256"] == one["model_sha256"]
+
+
+@pytest.mark.slow
+def test_private_pytorch_learns_within_its_budget_and_ends_at_it(umbel: Umbel) -> None:
+    example = EXAMPLES / "private-pytorch"
+    one = run(umbel, example)
+    assert one["metrics"]["server"]["accuracy"] > 0.8
+    assert 7 < one["privacy"]["epsilon"] <= 8
+    assert one["privacy"]["unit"] == "record"
+    less = run(umbel, example, "-c", "epsilon-budget=5.0")
+    assert less["rounds"] < one["rounds"]
+    assert less["privacy"]["epsilon"] <= 5
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ class TestMinCompletion:
             return
         with pytest.raises(NotEnoughReplies, match=f"{4 - failing} of 4 clients") as caught:
             federate(strategy, client, initial=initial, num_rounds=1)
-        assert caught.value.context == {"round": 1, "phase": "train"}
+        facts = {"round": 1, "phase": "train", "replies": 4 - failing}
+        assert caught.value.context.items() >= facts.items()
 
     @pytest.mark.parametrize("overridden", [False, True])
     def test_too_few_replies_are_not_aggregated(self, overridden, federate, initial, failing_on):
@@ -161,3 +162,33 @@ class TestMinCompletion:
         strategy = (Handed if handed else FedAvg)(min_completion=3)
         with pytest.raises(NotEnoughReplies, match=r"2 of 4 .*'w' holds NaN"):
             federate(strategy, client, initial=initial)
+
+    @pytest.mark.parametrize("method", ["configure_train", "finish_train"])
+    @pytest.mark.parametrize("then", ["end", "repeat", "skip"])
+    def test_a_strategy_that_finds_too_few_by_itself(
+        self, federate, method, then, events, initial, plus_one
+    ):
+        """As one does that talks with its nodes before or after they train."""
+
+        class Talking(FedAvg):
+            def configure_train(self, server_round, arrays, config, grid):
+                self.falls_short("configure_train", server_round)
+                return super().configure_train(server_round, arrays, config, grid)
+
+            def finish_train(self, server_round, value):
+                self.falls_short("finish_train", server_round)
+                return super().finish_train(server_round, value)
+
+            def falls_short(self, place, server_round):
+                if place == method and server_round == 2 and self.run.attempt == 0:
+                    raise NotEnoughReplies("one alone", replies=1, needed=2)
+
+        options = {"initial": initial, "num_rounds": 3, "simulation": {"observers": [events]}}
+        if then == "end":
+            with pytest.raises(NotEnoughReplies, match="one alone"):
+                federate(Talking(on_shortfall=then), plus_one, **options)
+        else:
+            result = federate(Talking(on_shortfall=then), plus_one, **options)
+            assert result.arrays["w"].view().tolist() == [3.0 if then == "repeat" else 2.0] * 2
+        (short,) = events.of("phase_fell_short")
+        assert (short["replies"], short["needed"], short["then"]) == (1, 2, then)

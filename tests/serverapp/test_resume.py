@@ -10,9 +10,11 @@ import pytest
 import umbel.strategies
 from umbel.base import ConfigError, NotEnoughReplies, ProtocolError, Seeds
 from umbel.clientapp import FedDynTerm, ScaffoldTerm, compression_mod, personal_layers_mod
+from umbel.privacy import AdaptiveBound, TreeAggregation
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Checkpoints, Run, Saved, Strategy, read_log
 from umbel.strategies import FedAdam, FedAvg
+from umbel.strategies.wrapper import Wrapper
 from umbel.testing import FakeGrid
 from umbel.updates import RandomK, scale
 
@@ -96,10 +98,28 @@ MAKE = {
     if isinstance(kind, type)
     and issubclass(kind, Strategy)
     and name in umbel.strategies.__all__
-    and name not in ("Compressed", "KeptReplies")
+    and name != "KeptReplies"
+    and not issubclass(kind, Wrapper)  # made by functions; tests/testing resumes them
     and not name.startswith("FedXgb")  # tests/testing/test_strategies.py resumes these
 }
 MAKE["compressed"] = lambda: umbel.strategies.with_compression(FedAdam(), COMPRESSOR)
+MAKE["correlated dp"] = lambda: umbel.strategies.with_correlated_dp(
+    FedAvg(),
+    matrix=TreeAggregation(20),
+    noise_multiplier=1.0,
+    clipping=1.0,
+    cohort=4,
+    delta=1e-6,
+    accountant="rdp",
+)
+MAKE["central dp"] = lambda: umbel.strategies.with_central_dp(
+    FedAdam(),
+    noise_multiplier=1.0,
+    clipping=AdaptiveBound(),
+    cohort=60,
+    delta=1e-6,
+    accountant="rdp",
+)
 MAKE["half of them"] = lambda: FedAvg(0.5, 0.5)
 
 

@@ -316,7 +316,8 @@ class TestBadReplies:
 
         with pytest.raises(NotEnoughReplies, match="node 0: ValueError: no data on 0") as caught:
             federate(FedAvg(), client, initial=model())
-        assert caught.value.context == {"round": 1, "phase": "train"}
+        facts = {"round": 1, "phase": "train", "replies": 0, "needed": 1}
+        assert caught.value.context == facts
 
     def test_one_reply_is_a_mean(self, federate):
         def client(message, context):

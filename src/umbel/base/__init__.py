@@ -25,12 +25,15 @@ from umbel.base.errors import (
     Overloaded,
     PartitionError,
     PeerError,
+    PolicyRefused,
+    PrivacyBudgetExhausted,
     ProtocolError,
     RecordError,
     RejectedReply,
     ReplyTimeout,
     Revoked,
     RoundError,
+    SecAggAborted,
     SecurityError,
     StateError,
     StoreFull,
@@ -41,8 +44,9 @@ from umbel.base.errors import (
     UsageError,
     VersionMismatch,
 )
-from umbel.base.files import mapped, write_all, write_hashed
+from umbel.base.files import mapped, sync, write_all, write_hashed
 from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
+from umbel.base.keystream import KeyStream, derive_key, fresh_key
 from umbel.base.lifespan import Lifespan, check_lifespan, entered
 from umbel.base.limits import (
     HEADER_MAX_BYTES,
@@ -81,6 +85,7 @@ __all__ = [
     "ConfigError",
     "InvalidTransition",
     "JournalCorrupt",
+    "KeyStream",
     "Lifespan",
     "MissingDependency",
     "NodeLost",
@@ -92,6 +97,8 @@ __all__ = [
     "Overloaded",
     "PartitionError",
     "PeerError",
+    "PolicyRefused",
+    "PrivacyBudgetExhausted",
     "ProtocolError",
     "RecordError",
     "RejectedReply",
@@ -99,6 +106,7 @@ __all__ = [
     "Revoked",
     "RoundError",
     "Scalar",
+    "SecAggAborted",
     "SecurityError",
     "Seeds",
     "Setting",
@@ -116,12 +124,14 @@ __all__ = [
     "check_lifespan",
     "config_folder",
     "content_hash",
+    "derive_key",
     "die_with_parent",
     "entered",
     "environment",
     "environment_of_children",
     "exit_text",
     "for_each",
+    "fresh_key",
     "global_sample",
     "keep_freed_memory",
     "limit_parallel",
@@ -137,6 +147,7 @@ __all__ = [
     "set_random_state",
     "set_threads",
     "set_up",
+    "sync",
     "write_all",
     "write_hashed",
 ]

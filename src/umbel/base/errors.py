@@ -125,6 +125,12 @@ class RejectedReply(RoundError):
     code = "U204"
 
 
+class PrivacyBudgetExhausted(RoundError):
+    """The next release would cost more privacy than is left; it was not made."""
+
+    code = "U205"
+
+
 class PeerError(UmbelError):
     """Another process or machine misbehaved."""
 
@@ -219,6 +225,22 @@ class Revoked(SecurityError):
     """The caller's certificate was good and has been revoked."""
 
     code = "U406"
+
+
+class SecAggAborted(SecurityError):
+    """Secure aggregation stopped before anything that it protects was given away."""
+
+    code = "U407"
+
+
+class PolicyRefused(SecurityError):
+    """The policy of a node's owner does not let a message in, or its reply out.
+
+    The text leaves the node, and so tells nothing that comes from its data or was chosen by the
+    app. What the owner may know besides stands in the notes of the exception (``add_note``).
+    """
+
+    code = "U408"
 
 
 class StateError(UmbelError):

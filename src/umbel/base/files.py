@@ -1,10 +1,11 @@
-"""Files as bytes: read without being copied, written and hashed in one pass."""
+"""Files as bytes: read without being copied, written and hashed in one pass, kept by the disk."""
 
 from __future__ import annotations
 
 import hashlib
 import mmap
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
@@ -53,3 +54,21 @@ def write_all(file: IO[bytes], buffers: Iterable[bytes | bytearray | memoryview]
         view = memoryview(buffer).cast("B")
         while view:
             view = view[file.write(view) :]
+
+
+def sync(path: Path) -> None:
+    """Have the disk keep a file's content, or the names in a folder after one of them changed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sync(Path(folder))
+    """
+    if sys.platform == "win32" and path.is_dir():
+        return  # Windows keeps names by itself
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

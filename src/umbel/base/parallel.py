@@ -31,7 +31,8 @@ def limit_parallel(count: int) -> None:
 def for_each(work: Callable[[T], object], items: Iterable[T], size_bytes: int) -> None:
     """Call ``work`` with every item, on several threads if ``size_bytes`` make it worth while.
 
-    Which thread does what must not matter. The first exception is raised once all have ended.
+    Which thread does what must not matter. An exception is raised once all threads have ended, and
+    leaves out some of the other items.
 
     Examples
     --------
@@ -45,8 +46,18 @@ def for_each(work: Callable[[T], object], items: Iterable[T], size_bytes: int) -
             work(item)
         return
     if _Threads.pool is None:
-        _Threads.pool = ThreadPoolExecutor(_Threads.count, thread_name_prefix="umbel")
-    futures = [_Threads.pool.submit(work, item) for item in items]
-    wait(futures)
+        _Threads.pool = ThreadPoolExecutor(_Threads.count - 1, thread_name_prefix="umbel")
+    left = iter(list(items))  # of a list: its next item can be taken by several threads
+
+    def work_off() -> None:
+        for item in left:
+            work(item)
+
+    # This thread works too: it would only wait, and a call out of the pool cannot wait for itself.
+    futures = [_Threads.pool.submit(work_off) for _ in range(_Threads.count - 1)]
+    try:
+        work_off()
+    finally:
+        wait(futures)
     for future in futures:
         future.result()

@@ -15,10 +15,12 @@ server_commands = typer.Typer(help="Serve nodes and users.", invoke_without_comm
 token_commands = typer.Typer(help="Tokens with which nodes and users join.", no_args_is_help=True)
 key_commands = typer.Typer(help="Keys with which apps are signed.", no_args_is_help=True)
 node_commands = typer.Typer(help="The nodes of a server.", no_args_is_help=True)
+policy_commands = typer.Typer(help="The policy of a node's owner.", no_args_is_help=True)
 app.add_typer(server_commands, name="server")
 app.add_typer(token_commands, name="token")
 app.add_typer(key_commands, name="key")
 app.add_typer(node_commands, name="nodes")
+app.add_typer(policy_commands, name="policy")
 
 Data = Annotated[Path, typer.Option("--data", help="The folder that holds all that must last.")]
 On = Annotated[
@@ -148,6 +150,10 @@ def node(
     trust_any: Annotated[
         bool, typer.Option("--trust-any", help="Run any app: for development.")
     ] = False,
+    policy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What may come in and go out; see umbel policy check."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Part of context.node_config."),
@@ -179,6 +185,7 @@ def node(
                 "name": name,
                 "max_tasks": max_tasks,
             },
+            policy=policy,
         )
 
 
@@ -289,6 +296,29 @@ def conformance(
             listen, case or [], client_app, patience_s, wait_s, as_json=as_json
         )
         raise typer.Exit(0 if passed else 1)
+
+
+@policy_commands.command("check")
+def check_policy(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A policy, as TOML.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say in plain words what a policy allows, and what leaks all the same."""
+    from umbel.cli.policing import check_policy as check
+
+    with reported(as_json):
+        check(file, as_json)
+
+
+@policy_commands.command("pin")
+def pin_app(
+    app_dir: Annotated[Path, typer.Argument(metavar="APP", help="The app's folder.")],
+) -> None:
+    """Print the lines by which a policy allows an app exactly as it is now."""
+    from umbel.cli.policing import pin_app as pin
+
+    with reported():
+        pin(app_dir)
 
 
 @node_commands.command("ls")

@@ -36,6 +36,8 @@ class RunHistory:
         Whether a strategy was started.
     error, traceback : str or None
         What ended a run that failed.
+    privacy : dict or None
+        The newest privacy statement, as JSON has it.
     started_at : float or None
         Seconds since the Unix epoch; only a log knows it.
     """
@@ -51,6 +53,7 @@ class RunHistory:
     model_sha256: str | None = None
     error: str | None = None
     traceback: str | None = None
+    privacy: dict[str, Any] | None = None
     started_at: float | None = None
     _failures_kept: int = 0
 
@@ -66,6 +69,8 @@ class RunHistory:
                 self._add_metrics(data["phase"], data["round"], data["metrics"])
             case "server_evaluated":
                 self._add_metrics("server", data["round"], data["metrics"])
+            case "privacy_spent":
+                self.privacy = dict(data["statement"])
             case "failure":
                 self.failures.append(dict(data))
             case "round_finished":
@@ -109,6 +114,7 @@ class RunHistory:
             "model_sha256": self.model_sha256,
             "metrics": self.last_metrics(),
             "failures": len(self.failures),
+            "privacy": self.privacy,
             "seconds": self.seconds,
         }
 

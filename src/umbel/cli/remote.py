@@ -11,7 +11,7 @@ from umbel.base import SYSTEM_CLOCK, AppProject, ConfigError, Seeds
 from umbel.cli.display import PlainDisplay
 from umbel.cli.history import RunHistory
 from umbel.cli.problems import FAILED, print_json
-from umbel.cli.tables import STATUS_STYLES, console, last_round_table
+from umbel.cli.tables import STATUS_STYLES, console, last_round_table, privacy_text
 
 if TYPE_CHECKING:
     from umbel.deployment import UserClient
@@ -148,6 +148,8 @@ def _follow(server: UserClient, run_id: str, *, as_json: bool) -> int:
         out.print(f"[{style}]{state.status}[/]{seconds}{detail}")
         if history.metrics:
             out.print(last_round_table(history))
+        if history.privacy is not None:
+            out.print(privacy_text(history), markup=False, soft_wrap=True)
         out.print(f"umbel pull {run_id} fetches the model, the metrics and the log", soft_wrap=True)
     return 0 if state.status == "succeeded" else FAILED
 

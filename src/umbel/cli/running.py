@@ -21,7 +21,7 @@ from umbel.cli.problems import (
     print_error,
     print_json,
 )
-from umbel.cli.tables import STATUS_STYLES, console, last_round_table
+from umbel.cli.tables import STATUS_STYLES, console, last_round_table, privacy_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,6 +168,8 @@ def _print_summary(out: Console, history: RunHistory, run_dir: Path) -> None:
     )
     if history.metrics:
         out.print(last_round_table(history))
+    if history.privacy is not None:
+        out.print(privacy_text(history), markup=False, soft_wrap=True)
     out.print(f"{run_dir}  (umbel show {run_dir.name})", soft_wrap=True)
 
 

@@ -83,10 +83,20 @@ def run_node(
     insecure: bool,
     log_json: bool,
     settings: dict[str, Any],
+    policy: Path | None,
 ) -> None:
     """Be a node until SIGTERM or Ctrl-C, joining first if a token is given."""
-    from umbel.deployment import Credentials, Identity, JoinToken, NodeSettings, join, serve_node
+    from umbel.deployment import (
+        Credentials,
+        Identity,
+        JoinToken,
+        NodeSettings,
+        join,
+        read_policy,
+        serve_node,
+    )
 
+    rules = None if policy is None else read_policy(policy)
     identity_dir = data_dir / "identity"
     credentials = None
     if insecure:
@@ -112,9 +122,8 @@ def run_node(
             out.print(event.text, markup=False, soft_wrap=True)
 
     chosen = {key: value for key, value in settings.items() if value is not None}
-    serve_node(
-        NodeSettings(address=address, data_dir=data_dir, credentials=credentials, **chosen), show
-    )
+    chosen |= {"credentials": credentials, "policy": rules}
+    serve_node(NodeSettings(address=address, data_dir=data_dir, **chosen), show)
 
 
 def key_values(pairs: list[str], option: str) -> dict[str, Scalar]:

@@ -16,6 +16,7 @@ from umbel.cli.tables import (
     headline_metrics,
     metrics_text,
     number,
+    privacy_text,
     rounds_table,
 )
 from umbel.serverapp import read_log
@@ -108,6 +109,8 @@ def _print_facts(folder: Path, history: RunHistory, problem: str | None) -> None
     if history.started_at is not None:
         moment = datetime.fromtimestamp(history.started_at, UTC)
         facts.add_row("started", f"{moment:%Y-%m-%d %H:%M:%S} UTC")
+    if history.privacy is not None:
+        facts.add_row("privacy", Text(privacy_text(history)))
     facts.add_row("seconds", number(history.seconds))
     facts.add_row("model", history.model_sha256 or "none")
     facts.add_row("folder", str(folder))

@@ -65,6 +65,15 @@ def app_name(history: RunHistory) -> str:
     return app.partition(".")[0] if ":" in app else app
 
 
+def privacy_text(history: RunHistory) -> str:
+    """Return all that the run promises about privacy, in a few lines; nothing if it does not."""
+    if history.privacy is None:
+        return ""
+    from umbel.privacy import PrivacyStatement
+
+    return str(PrivacyStatement.from_json(history.privacy))
+
+
 def headline_metrics(history: RunHistory) -> dict[str, Any]:
     """Return the newest metrics of the phase that tells most: server, evaluate, train."""
     last = history.last_metrics()

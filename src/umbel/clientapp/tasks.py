@@ -48,7 +48,8 @@ def answer_task(
         reason.
     """
     try:
-        content = _content(task)
+        body = None if task["body"] is None else mapped(Path(task["body"]))
+        content = message_content(body, b64decode(task["records"]))
         state = Path(task["state"])
         known = state.exists()
         context = Context(
@@ -73,12 +74,24 @@ def answer_task(
     return {"size_bytes": size, "hash": digest, "has_state": has_state}
 
 
-def _content(task: dict[str, Any]) -> RecordDict:
-    content = RecordDict()
-    if task["body"] is not None:
-        content = decode(mapped(Path(task["body"])))
-    if task["records"]:
-        for name, record in decode(b64decode(task["records"])).items():
+def message_content(body: bytes | memoryview | None, records: bytes) -> RecordDict:
+    """Return the content of a message as it travels: the records of two files together.
+
+    Parameters
+    ----------
+    body : bytes-like or None
+        The file with the arrays, which many messages share.
+    records : bytes
+        The small file with the other records; empty for none.
+
+    Raises
+    ------
+    ProtocolError
+        They are not what they should be.
+    """
+    content = RecordDict() if body is None else decode(body)
+    if records:
+        for name, record in decode(records).items():
             content[name] = record
     return content
 

@@ -21,7 +21,7 @@ from umbel.deployment.connections import Connection, Connections
 from umbel.deployment.identity import Identity, joining_key
 from umbel.deployment.joining import join
 from umbel.deployment.judging import Verdict, judge_client
-from umbel.deployment.node import NodeEvent, NodeSettings, serve_node, start_client
+from umbel.deployment.node import NodeEvent, NodeSettings, read_policy, serve_node, start_client
 from umbel.deployment.server.blocking import start_server
 from umbel.deployment.server.settings import ServerSettings
 from umbel.deployment.serving import serve
@@ -57,6 +57,7 @@ __all__ = [
     "principal_of",
     "public_key",
     "read_manifest",
+    "read_policy",
     "read_signing_key",
     "serve",
     "serve_node",

@@ -7,6 +7,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from umbel.base import sync
+
 PRIVATE, PUBLIC = 0o600, 0o644
 """Modes of files: for their owner alone, and for all to read."""
 
@@ -43,16 +45,7 @@ def write_atomically(file: Path, data: bytes, *, mode: int, replace: bool = True
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-    sync_folder(file.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the disk keep the names in a folder: after a file was made, renamed or removed."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(file.parent)
 
 
 def private_folder(folder: Path) -> Path:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from umbel.base import ConfigError, NotAuthenticated
+from umbel.base import ConfigError, NotAuthenticated, sync
 from umbel.deployment.atomic import (
     PRIVATE,
     PUBLIC,
     private_folder,
-    sync_folder,
     write_atomically,
 )
 from umbel.deployment.certificates import (
@@ -88,7 +87,7 @@ class Identity:
         """
         path = private_folder(Path(folder))
         (path / _CERTIFICATE).unlink(missing_ok=True)
-        sync_folder(path)
+        sync(path)
         write_atomically(path / _KEY, self.key_pem, mode=PRIVATE)
         write_atomically(path / _AUTHORITY, self.ca_pem, mode=PUBLIC)
         write_atomically(path / _ADDRESS, f"{self.address}\n".encode(), mode=PUBLIC)

@@ -53,10 +53,10 @@ class Adopted(Strategy):
             options.pop(name, None)
         super().__init__(*args, **{"on_shortfall": "skip"} | options)
 
-    def _sampler(self, message_type: str) -> serverapp.Sampler:
-        chosen = super()._sampler(message_type)  # type: ignore[misc]
+    def sampler(self, message_type: str) -> serverapp.Sampler | None:
+        chosen = super().sampler(message_type)
         if not isinstance(chosen, serverapp.FractionSampler):
-            return chosen  # type: ignore[no-any-return]
+            return chosen
         limits = chosen
 
         def sample(grid: Grid, seeds: Seeds) -> Sequence[int]:

@@ -29,6 +29,8 @@ class Context:
         Settings of the run, flattened: ``context.run_config["optimizer.lr"]``.
     series_id : int
         Which series of runs this one belongs to.
+    simulated : bool
+        Whether the node is a virtual one, whose chance follows from the seed of the run.
 
     Examples
     --------
@@ -43,3 +45,4 @@ class Context:
     state: RecordDict = field(default_factory=RecordDict)
     run_config: UserConfig = field(default_factory=dict)
     series_id: int = 0
+    simulated: bool = False

@@ -22,6 +22,7 @@ class ErrorCode(IntEnum):
     MOD_FAILED_PRECONDITION = 6
     INVALID_FAB = 7
     CLIENT_APP_CRASHED = 8
+    POLICY_REFUSED = 9
 
 
 @dataclass(frozen=True, slots=True)

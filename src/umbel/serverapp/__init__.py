@@ -2,16 +2,18 @@
 
 from umbel.serverapp.app import ServerApp
 from umbel.serverapp.checkpoint import Checkpoint, Checkpoints, Saved, StoredArrays
-from umbel.serverapp.ending import conclude, note_failure
+from umbel.serverapp.ending import conclude, note_failure, note_success
 from umbel.serverapp.frozen import frozen_copy
 from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
+from umbel.serverapp.privacyledger import RunLedger
 from umbel.serverapp.replies import Replies
-from umbel.serverapp.result import Failure, Result, RoundTiming
+from umbel.serverapp.result import Failure, Result, RoundTiming, failure_causes
 from umbel.serverapp.rounds import NOT_FINITE, require_finite
 from umbel.serverapp.run import Observer, Run, RunEvent
 from umbel.serverapp.runlog import LogEntry, RunLog, read_log, strict_json
 from umbel.serverapp.sampling import FractionSampler, Sampler
+from umbel.serverapp.separated import MinSeparationSampler
 from umbel.serverapp.strategy import Callback, EvaluateFn, OnShortfall, ShouldStop, Strategy
 from umbel.serverapp.unequal import PoissonSampler, WeightedSampler
 
@@ -26,6 +28,7 @@ __all__ = [
     "FractionSampler",
     "Grid",
     "LogEntry",
+    "MinSeparationSampler",
     "Observer",
     "OnShortfall",
     "PoissonSampler",
@@ -34,6 +37,7 @@ __all__ = [
     "RoundTiming",
     "Run",
     "RunEvent",
+    "RunLedger",
     "RunLog",
     "Sampler",
     "Saved",
@@ -43,9 +47,11 @@ __all__ = [
     "Strategy",
     "WeightedSampler",
     "conclude",
+    "failure_causes",
     "frozen_copy",
     "no_reply",
     "note_failure",
+    "note_success",
     "plot_metrics",
     "read_log",
     "rejected",

@@ -13,7 +13,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from umbel.base import ConfigError, ProtocolError, content_hash, mapped, write_hashed
+from umbel.base import ConfigError, ProtocolError, content_hash, mapped, sync, write_hashed
+from umbel.privacy import PrivacyStatement
 from umbel.records import ArrayRecord, ConfigRecord, MetricRecord, RecordDict, decode, encode
 from umbel.serverapp.result import Failure, Result, RoundTiming
 from umbel.serverapp.runlog import naming
@@ -174,7 +175,7 @@ class Checkpoints:
                 link.unlink(missing_ok=True)
                 link.hardlink_to(stored.path)
             path.replace(self._folder / saved.name)
-            _sync_folder(self._folder)
+            sync(self._folder)
         return saved
 
     def settle(self, saved: Saved) -> None:
@@ -226,6 +227,7 @@ def _records(checkpoint: Checkpoint) -> RecordDict:
             "round": checkpoint.server_round,
             "finished": checkpoint.finished,
             "stopped-early": result.stopped_early,
+            "privacy": json.dumps(result.privacy.to_json()) if result.privacy else "",
         }
     )
     return records
@@ -245,6 +247,8 @@ def _read(folder: Path, saved: Saved) -> Checkpoint:
     for number, seconds in zip(past["rounds"].tolist(), past["seconds"].tolist(), strict=True):
         result.timings[number] = RoundTiming(*seconds)
     result.stopped_early = bool(about["stopped-early"])
+    if privacy := str(about.get("privacy", "")):
+        result.privacy = PrivacyStatement.from_json(json.loads(privacy))
     return Checkpoint(
         saved.start,
         saved.server_round,
@@ -285,16 +289,6 @@ def _present(path: Path) -> memoryview:
             hint="restore the file from a copy, or start the run anew in another folder",
             file=path,
         ) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make sure that a file's new name is on the disk too; Windows does that by itself."""
-    if sys.platform != "win32":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _locked(path: Path) -> IO[bytes]:

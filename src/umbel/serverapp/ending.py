@@ -23,6 +23,18 @@ def note_failure(run: Run, error: BaseException, seconds: float) -> None:
     )
 
 
+def note_success(run: Run, rounds: int, model_sha256: str | None, seconds: float) -> None:
+    """Log that the run is over; its secrets are removed first, for nothing is to be done again."""
+    run.forget_secrets()
+    run.emit(
+        "run_finished",
+        status="succeeded",
+        seconds=seconds,
+        rounds=rounds,
+        model_sha256=model_sha256,
+    )
+
+
 def conclude(run: Run, value: Any) -> tuple[int, str | None]:
     """Write the final model, if there is one; return the number of rounds and its hash.
 

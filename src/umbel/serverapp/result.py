@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from umbel.privacy import PrivacyStatement
 from umbel.records import ArrayRecord, MetricRecord
 
 if TYPE_CHECKING:
@@ -41,6 +43,25 @@ class Failure:
     traceback: str | None = None
 
 
+def failure_causes(failures: Iterable[Failure]) -> list[str]:
+    """Return the first three causes, each with the nodes that share it.
+
+    Examples
+    --------
+    >>> failures = [Failure(1, "train", node, "OSError", "disk is full") for node in (3, 5, 8)]
+    >>> failure_causes(failures)
+    ['node 3 and 2 more: OSError: disk is full']
+    """
+    nodes_by_cause: dict[str, list[int]] = {}
+    for failure in failures:
+        cause = f"{failure.kind}: {failure.message}"
+        nodes_by_cause.setdefault(cause, []).append(failure.node_id)
+    return [
+        f"node {nodes[0]}{f' and {len(nodes) - 1} more' if nodes[1:] else ''}: {cause}"
+        for cause, nodes in list(nodes_by_cause.items())[:3]
+    ]
+
+
 @dataclass
 class RoundTiming:
     """How long the parts of a round took, in seconds."""
@@ -68,7 +89,9 @@ class Result:
     timings : dict of int to RoundTiming
         By round.
     stopped_early : bool
-        Whether ``should_stop`` ended the rounds before the last one.
+        Whether ``should_stop``, or a privacy budget, ended the rounds before the last one.
+    privacy : PrivacyStatement or None
+        What the run promises about privacy; ``str(result.privacy)`` says all of it.
 
     Examples
     --------
@@ -86,6 +109,7 @@ class Result:
     failures: list[Failure] = field(default_factory=list)
     timings: dict[int, RoundTiming] = field(default_factory=dict)
     stopped_early: bool = False
+    privacy: PrivacyStatement | None = None
 
     @property
     def rounds(self) -> int:

@@ -12,6 +12,7 @@ from umbel.base import (
     AggregationError,
     ConfigError,
     NotEnoughReplies,
+    PrivacyBudgetExhausted,
     UsageError,
     random_state,
     set_random_state,
@@ -19,7 +20,7 @@ from umbel.base import (
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord
 from umbel.serverapp.checkpoint import Checkpoint
 from umbel.serverapp.grid import Grid
-from umbel.serverapp.result import Result, RoundTiming
+from umbel.serverapp.result import Result, RoundTiming, failure_causes
 from umbel.serverapp.strategy import Callback, EvaluateFn, ShouldStop, Strategy
 from umbel.updates import all_finite
 
@@ -99,7 +100,11 @@ class RoundLoop:
             self._evaluate_on_server(RoundTiming())
             self._save(0, finished=num_rounds == 0)
         for server_round in range(self._rounds_done + 1, num_rounds + 1):
-            self._round(server_round, num_rounds)
+            try:
+                self._round(server_round, num_rounds)
+            except PrivacyBudgetExhausted as exhausted:
+                self._stop(server_round, exhausted)
+                break
             for callback in callbacks:
                 callback(server_round, result)
             stop = should_stop is not None and should_stop(server_round, result)
@@ -110,6 +115,13 @@ class RoundLoop:
                 break
         run.server_round = 0
         return result
+
+    def _stop(self, server_round: int, exhausted: PrivacyBudgetExhausted) -> None:
+        """End in good order before a round that may not be: the rounds so far are the result."""
+        self._result.stopped_early = True
+        self._run.emit("privacy_budget_exhausted", round=server_round, reason=exhausted.message)
+        # Under the number of this round, since the checkpoint of the last one is there already.
+        self._save(server_round, finished=True)
 
     def _save(self, server_round: int, *, finished: bool) -> None:
         """Save a checkpoint, if the run is resumable."""
@@ -157,33 +169,49 @@ class RoundLoop:
         begin = SYSTEM_CLOCK.monotonic()
         outcome: Outcome = (None, None)
         for attempt in range(1 + self._strategy.max_repeats):
-            messages = self._configure(phase, attempt)
-            if not messages:
+            try:
+                outcome = self._try(phase, attempt, begin)
                 break
-            count, outcome = self._attempt(phase, messages)
-            self._run.sort_phase_failures()
-            needed = self._strategy.replies_needed(len(messages))
-            seconds = SYSTEM_CLOCK.monotonic() - begin
-            if count >= needed:
-                self._finish_phase(phase, count, len(messages) - count, outcome[1], seconds)
-                break
-            outcome = (None, None)
-            then = self._strategy.on_shortfall
-            if then == "repeat" and attempt == self._strategy.max_repeats:
-                then = "end"
-            self._run.emit(
-                "phase_fell_short",
-                round=self._run.server_round,
-                phase=phase,
-                replies=count,
-                needed=needed,
-                then=then,
-            )
-            if then == "end":
-                raise self._too_few(phase, count, needed, len(messages))
-            if then == "skip":
-                break
+            except NotEnoughReplies as error:
+                # Ours, or of a strategy that talks to its nodes by itself before or after.
+                if self._after_shortfall(phase, attempt, error) == "skip":
+                    break
         return outcome, SYSTEM_CLOCK.monotonic() - begin
+
+    def _try(self, phase: Phase, attempt: int, begin: float) -> Outcome:
+        """Run one phase once; return its outcome."""
+        messages = self._configure(phase, attempt)
+        if not messages:
+            if phase == "evaluate":
+                return None, None
+            return self._sound(self._strategy.without_cohort(self._run.server_round))
+        count, outcome = self._attempt(phase, messages)
+        self._run.sort_phase_failures()
+        needed = self._strategy.replies_needed(len(messages))
+        if count < needed:
+            raise self._too_few(phase, count, needed, len(messages))
+        seconds = SYSTEM_CLOCK.monotonic() - begin
+        self._finish_phase(phase, count, len(messages) - count, outcome[1], seconds)
+        return outcome
+
+    def _after_shortfall(
+        self, phase: Phase, attempt: int, error: NotEnoughReplies
+    ) -> Literal["repeat", "skip"]:
+        """Return what too few replies lead to, unless the run ends with the error."""
+        then = self._strategy.on_shortfall
+        if then == "repeat" and attempt == self._strategy.max_repeats:
+            then = "end"
+        self._run.emit(
+            "phase_fell_short",
+            round=self._run.server_round,
+            phase=phase,
+            replies=error.context.get("replies"),
+            needed=error.context.get("needed"),
+            then=then,
+        )
+        if then == "end":
+            raise error
+        return then
 
     def _configure(self, phase: Phase, attempt: int) -> list[Message]:
         server_round, run = self._run.server_round, self._run
@@ -264,20 +292,15 @@ class RoundLoop:
         self._run.record_metrics("server", metrics)
 
     def _too_few(self, phase: Phase, count: int, needed: int, cohort: int) -> NotEnoughReplies:
-        nodes_by_cause: dict[str, list[int]] = {}
-        for failure in self._run.phase_failures:
-            cause = f"{failure.kind}: {failure.message}"
-            nodes_by_cause.setdefault(cause, []).append(failure.node_id)
-        causes = [
-            f"node {nodes[0]}{f' and {len(nodes) - 1} more' if nodes[1:] else ''}: {cause}"
-            for cause, nodes in list(nodes_by_cause.items())[:3]
-        ]
+        told = failure_causes(self._run.phase_failures)
         return NotEnoughReplies(
             f"{count} of {cohort} clients gave a usable reply and {needed} are needed"
-            + (f"; {'; '.join(causes)}" if causes else ""),
+            + (f"; {'; '.join(told)}" if told else ""),
             hint="mend the clients, lower min_completion, or set on_shortfall",
             round=self._run.server_round,
             phase=phase,
+            replies=count,
+            needed=needed,
         )
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from umbel.base import SYSTEM_CLOCK, ConfigError, Seeds, new_run_id
+from umbel.base import SYSTEM_CLOCK, ConfigError, Seeds, derive_key, new_run_id
 from umbel.records import Error, MetricRecord
 from umbel.serverapp.checkpoint import Checkpoint, Checkpoints
 from umbel.serverapp.past import Past, size_on_disk
 from umbel.serverapp.result import Failure, Result
 from umbel.serverapp.runlog import RunLog, naming, strict_json
+from umbel.serverapp.runsecret import Secrets
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Run:
         Whether to go on with the run that the folder holds, in the same log, from its last
         checkpoint (from its beginning, where there is none). Its id, seed and settings are those of
         the log then, and it is resumable. False again where the log is empty: nothing had begun.
+    simulated : bool
+        Whether all of it happens on one machine, with made-up nodes. Only then do secrets follow
+        from the seed, so that the run can be repeated, noise included.
     start : int
         Which call of ``strategy.start`` is in progress or was the last, from 1.
     server_round, attempt, phase : int, int, str
@@ -94,6 +98,7 @@ class Run:
     observers: Sequence[Observer] = ()
     resumable: bool = False
     resume: bool = False
+    simulated: bool = False
     start: int = 0
     server_round: int = 0
     attempt: int = 0
@@ -103,10 +108,12 @@ class Run:
     result: Result | None = None
     log: RunLog = field(default_factory=RunLog, init=False, repr=False)
     checkpoints: Checkpoints | None = field(default=None, init=False, repr=False)
+    _secrets: Secrets = field(init=False, repr=False)
     _failed_before: int = field(default=0, init=False, repr=False)
 
     def __post_init__(self) -> None:
         past: Past | None = None
+        self._secrets = Secrets(None if self.folder is None else self.folder / "secret.key")
         try:
             if self.resumable or self.resume:
                 # First of all the lock: a log that another process writes to is left alone.
@@ -158,6 +165,29 @@ class Run:
             start=last.start if last else 0,
             from_round=last.server_round if last else 0,
         )
+
+    def secret(self, name: str) -> bytes:
+        """Return 32 secret bytes of this name, the same for the whole of the run.
+
+        They are random, and lie in the folder's ``secret.key`` so that a run that is resumed has
+        the same; without a folder they are in memory alone. In a simulation they follow from the
+        seed, and are a secret to nobody who knows it.
+
+        Examples
+        --------
+        >>> Run().secret("noise") == Run().secret("noise")
+        False
+        >>> runs = [Run(seeds=Seeds(7), simulated=True) for _ in range(2)]
+        >>> runs[0].secret("noise") == runs[1].secret("noise")
+        True
+        """
+        if self.simulated:
+            return self.seeds.child("secret", name).integer(256).to_bytes(32, "little")
+        return derive_key(self._secrets.root(), name)
+
+    def forget_secrets(self) -> None:
+        """Remove the secrets, from the disk as well: the run is over, and asks for none again."""
+        self._secrets.forget()
 
     def close(self) -> None:
         """Close the log, and let others work on the run."""

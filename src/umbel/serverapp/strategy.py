@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from umbel.base import ROUND_TIMEOUT_S, ConfigError, RejectedReply
+from umbel.base import ROUND_TIMEOUT_S, ConfigError, RejectedReply, Seeds
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp.grid import Grid, rejected
 from umbel.serverapp.result import Result
 from umbel.serverapp.run import Run
+from umbel.serverapp.sampling import Sampler
 from umbel.updates import Aggregator, fold
 
 EvaluateFn = Callable[[int, ArrayRecord], MetricRecord | None]
@@ -61,6 +62,10 @@ class Strategy(ABC):
     on_shortfall: OnShortfall = "end"
     max_repeats: int = 3
     require_finite: bool = True
+    sampling_seeds: Seeds | None = None
+    """What samplers draw from instead of the seeds of the run, where chance is to be a secret."""
+    looks_at_clients: ClassVar[bool] = False
+    """Whether it asks clients about their data before it chooses among them."""
 
     @abstractmethod
     def configure_train(
@@ -107,6 +112,26 @@ class Strategy(ABC):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Return the new global model and metrics from the outcome of ``train_aggregator``."""
         raise self._lacks("train")
+
+    def without_cohort(self, server_round: int) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Return the new global model and metrics of a round that nobody was chosen to train in.
+
+        Nothing here. Where that nobody was chosen must not show, there is something to release.
+        """
+        return None, None
+
+    def sampler(self, message_type: str) -> Sampler | None:
+        """Return what chooses the nodes of a phase of a round, if the strategy says so.
+
+        Only what is chosen by the sampler alone counts on its chance: a privacy wrapper watches
+        that the messages go to whom it has chosen.
+        """
+        return None
+
+    def drawing_seeds(self, run: Run, server_round: int, message_type: str) -> Seeds:
+        """Return what a sampler draws the nodes of a phase of a round with."""
+        root = self.sampling_seeds or run.seeds
+        return root.child("round", server_round, message_type, run.attempt, "sample")
 
     def evaluate_aggregator(self, server_round: int) -> Aggregator[Any]:
         """Return the fold of evaluation replies."""

@@ -22,7 +22,7 @@ from umbel.base import (
 )
 from umbel.clientapp import ClientApp
 from umbel.records import Context, RecordDict, UserConfig
-from umbel.serverapp import Observer, Run, ServerApp, conclude, note_failure
+from umbel.serverapp import Observer, Run, ServerApp, conclude, note_failure, note_success
 from umbel.simulation.engine import SimulationGrid
 from umbel.simulation.executor import Executor
 from umbel.simulation.inprocess import InProcessExecutor
@@ -129,6 +129,7 @@ def run_simulation(
         tuple(observers),
         resumable=resumable,
         resume=resume,
+        simulated=True,
     )
     # Where chance was not fixed before, it is now: the seed is known.
     seed, config = (run.seeds.seed, run.run_config) if run.resume else (seed, config)
@@ -158,13 +159,7 @@ def run_simulation(
         except BaseException as error:
             note_failure(run, error, SYSTEM_CLOCK.monotonic() - begin)
             raise
-        run.emit(
-            "run_finished",
-            status="succeeded",
-            seconds=SYSTEM_CLOCK.monotonic() - begin,
-            rounds=rounds,
-            model_sha256=sha256,
-        )
+        note_success(run, rounds, sha256, SYSTEM_CLOCK.monotonic() - begin)
     return value
 
 

@@ -194,6 +194,7 @@ class Worker:
         sums, aggregator = self._sums, self._aggregator
         if sums is None or aggregator is None:
             return
+        aggregator.answering(self._contents[task.content])
         rejection = add_member(sums, aggregator, task.position, content)
         if rejection is not None:
             report.errors.append((task.position, error_fields(rejection, with_traceback=False)))
@@ -210,6 +211,7 @@ class Worker:
             node_config=config,
             state=state,
             run_config=dict(self._spec.run_config),
+            simulated=True,
         )
 
     def _commit(self, report: Report) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from umbel.base import SYSTEM_CLOCK, Clock, ProtocolError, StoreFull
+from umbel.base import SYSTEM_CLOCK, Clock, ProtocolError, StoreFull, sync
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -343,18 +343,18 @@ class ObjectStore:
         now = self._clock.now()
         os.utime(partial, (now, now))
         if self._durable:
-            _sync(partial)
+            sync(partial)
         new_folder = not final.parent.exists()
         final.parent.mkdir(exist_ok=True)
         if self._durable and new_folder:
-            _sync(self._objects)
+            sync(self._objects)
         # The lock, so that nobody counts it as a stranger's between its name and its size.
         with self._lock:
             size = partial.stat().st_size
             partial.replace(final)
             self._sizes[final.name] = size
         if self._durable:
-            _sync(final.parent)
+            sync(final.parent)
 
 
 def _write_all(file: int, data: memoryview) -> None:
@@ -365,11 +365,3 @@ def _write_all(file: int, data: memoryview) -> None:
 def _full(path: Path, error: OSError) -> StoreFull:
     hint = "make room on that disk"
     return StoreFull(f"cannot write {path}: {error.strerror}", hint=hint)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

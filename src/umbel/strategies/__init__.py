@@ -2,7 +2,12 @@
 
 from umbel.strategies.bulyan import Bulyan
 from umbel.strategies.centeredclipping import CenteredClipping
+from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
+from umbel.strategies.clientdp import ClientDP, with_client_dp
 from umbel.strategies.compression import Compressed, with_compression
+from umbel.strategies.correlateddp import CorrelatedDP, with_correlated_dp
+from umbel.strategies.distributeddp import DistributedDP, with_distributed_dp
+from umbel.strategies.exampledp import ExampleDP, with_example_dp
 from umbel.strategies.fedadagrad import FedAdagrad
 from umbel.strategies.fedadam import FedAdam
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions, MetricsAggrFn
@@ -20,15 +25,23 @@ from umbel.strategies.fedyogi import FedYogi
 from umbel.strategies.geometricmedian import GeometricMedian
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.strategies.krum import Krum, MultiKrum
+from umbel.strategies.localdp import LocalDP, with_local_dp
 from umbel.strategies.normbounding import NormBounding
 from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
 from umbel.strategies.scaffold import Scaffold
+from umbel.strategies.secagg import SecurelyAggregated, with_secagg
 
 __all__ = [
     "Bulyan",
     "CenteredClipping",
+    "CentralDP",
+    "ClientDP",
+    "Clipping",
     "Compressed",
+    "CorrelatedDP",
+    "DistributedDP",
+    "ExampleDP",
     "FedAdagrad",
     "FedAdam",
     "FedAvg",
@@ -49,11 +62,20 @@ __all__ = [
     "KeptReplies",
     "KeptRepliesOptions",
     "Krum",
+    "LocalDP",
     "MetricsAggrFn",
     "MultiKrum",
     "NormBounding",
     "PowerOfChoice",
     "QFedAvg",
     "Scaffold",
+    "SecurelyAggregated",
+    "with_central_dp",
+    "with_client_dp",
     "with_compression",
+    "with_correlated_dp",
+    "with_distributed_dp",
+    "with_example_dp",
+    "with_local_dp",
+    "with_secagg",
 ]

@@ -8,14 +8,15 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from umbel.base import ConfigError
-from umbel.records import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from umbel.records import Array, ArrayRecord, ConfigRecord, Message
 from umbel.serverapp import Grid, Strategy
+from umbel.strategies.wrapper import Wrapper
 from umbel.updates import BATCH_STATISTICS, Aggregator, Compressor, OfUpdates, narrowed, trainable
 
 Narrow: TypeAlias = Literal["float16", "bfloat16"]
 
 
-class Compressed(Strategy):
+class Compressed(Wrapper):
     """A strategy whose clients send compressed updates; :func:`with_compression` makes it.
 
     Replies are expanded in the worker that folds them, and folded as the strategy does.
@@ -39,14 +40,10 @@ class Compressed(Strategy):
         dense: Sequence[str],
         downlink: Narrow | None = None,
     ) -> None:
-        self.inner = strategy
+        super().__init__(strategy, "compressed")
         self.compressor = compressor
         self.dense = tuple(dense)
         self.downlink = downlink
-        self.arrayrecord_key = str(getattr(strategy, "arrayrecord_key", "arrays"))
-        self.min_completion = strategy.min_completion
-        self.on_shortfall = strategy.on_shortfall
-        self.max_repeats = strategy.max_repeats
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -73,28 +70,8 @@ class Compressed(Strategy):
             inner.current_arrays = model
         return OfUpdates(folds, self.compressor, model, record, self.dense)
 
-    def finish_train(
-        self, server_round: int, value: Any
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        return self._lent().finish_train(server_round, value)
-
-    def evaluate_aggregator(self, server_round: int) -> Aggregator[Any]:
-        return self._lent().evaluate_aggregator(server_round)
-
-    def finish_evaluate(self, server_round: int, value: Any) -> MetricRecord | None:
-        return self._lent().finish_evaluate(server_round, value)
-
-    def replies_needed(self, cohort: int) -> int:
-        return self.inner.replies_needed(cohort)
-
     def summary(self) -> str:
         return f"{self.inner.summary()} of updates by {self.compressor!r}"
-
-    def state_dict(self) -> RecordDict:
-        return self.inner.state_dict()
-
-    def load_state_dict(self, state: RecordDict) -> None:
-        self.inner.load_state_dict(state)
 
     def _narrow(self, messages: Iterable[Message]) -> Iterable[Message]:
         """Yield the messages with models in the downlink's type; each model is rounded once."""
@@ -107,11 +84,6 @@ class Compressed(Strategy):
                 _, message.content[self.arrayrecord_key], told = done[id(model)]
                 message.content["downlink"] = told
             yield message
-
-    def _lent(self) -> Strategy:
-        """Return the inner strategy, which sees the round as this one does."""
-        self.inner.run, self.inner.current_arrays = self.run, self.current_arrays
-        return self.inner
 
 
 def with_compression(
@@ -159,12 +131,6 @@ def with_compression(
         raise ConfigError(
             f"downlink={downlink!r} is not known", hint='give "float16" or "bfloat16"'
         )
-    for name in ("aggregate_train", "aggregate_evaluate", "start"):
-        if getattr(type(strategy), name) is not getattr(Strategy, name):
-            raise ConfigError(
-                f"{type(strategy).__name__} overrides {name}, so its replies cannot be compressed",
-                hint="override train_aggregator and finish_train instead",
-            )
     return Compressed(strategy, compressor, dense, downlink)
 
 

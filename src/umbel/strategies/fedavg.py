@@ -168,7 +168,7 @@ class FedAvg(Strategy):
         self.max_repeats = max_repeats
         self._optimizer_state: State | None = None
         for message_type in (MessageType.TRAIN, MessageType.EVALUATE):
-            self._sampler(message_type)  # raises if a parameter is out of its range
+            self.sampler(message_type)  # raises if a parameter is out of its range
 
     def summary(self) -> str:
         parts = ", ".join(
@@ -211,6 +211,14 @@ class FedAvg(Strategy):
     def finish_evaluate(self, server_round: int, value: Any) -> MetricRecord | None:
         return self._metrics(value, self.evaluate_metrics_aggr_fn)[1]
 
+    def sampler(self, message_type: str) -> Sampler:
+        if message_type == MessageType.TRAIN:
+            own, fraction, least = self.train_sampler, self.fraction_train, self.min_train_nodes
+        else:
+            own, fraction = self.evaluate_sampler, self.fraction_evaluate
+            least = self.min_evaluate_nodes
+        return own or FractionSampler(fraction, least, self.min_available_nodes)
+
     def state_dict(self) -> RecordDict:
         return pack_state(self._optimizer_state or {})
 
@@ -224,14 +232,6 @@ class FedAvg(Strategy):
             )
         self._optimizer_state = loaded
 
-    def _sampler(self, message_type: str) -> Sampler:
-        if message_type == MessageType.TRAIN:
-            own, fraction, least = self.train_sampler, self.fraction_train, self.min_train_nodes
-        else:
-            own, fraction = self.evaluate_sampler, self.fraction_evaluate
-            least = self.min_evaluate_nodes
-        return own or FractionSampler(fraction, least, self.min_available_nodes)
-
     def _messages(
         self,
         message_type: str,
@@ -240,9 +240,8 @@ class FedAvg(Strategy):
         config: ConfigRecord,
         grid: Grid,
     ) -> list[Message]:
-        run = grid.run
-        seeds = run.seeds.child("round", server_round, message_type, run.attempt, "sample")
-        nodes = self._sampler(message_type)(grid, seeds)
+        seeds = self.drawing_seeds(grid.run, server_round, message_type)
+        nodes = self.sampler(message_type)(grid, seeds)
         content = RecordDict({self.arrayrecord_key: arrays, self.configrecord_key: config})
         # The records are shared, so that they are sent once; the dictionary is each message's own.
         return [Message(RecordDict(content), int(node), message_type) for node in nodes]

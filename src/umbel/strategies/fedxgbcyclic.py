@@ -48,7 +48,7 @@ class FedXgbCyclic(Boosting):
     ) -> None:
         super().__init__(fraction_train, fraction_evaluate, **options)
 
-    def _sampler(self, message_type: str) -> Sampler:
+    def sampler(self, message_type: str) -> Sampler:
         is_train = message_type == MessageType.TRAIN
         fraction = self.fraction_train if is_train else self.fraction_evaluate
         if fraction not in (0, 1):

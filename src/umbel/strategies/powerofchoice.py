@@ -46,6 +46,8 @@ class PowerOfChoice(FedAvg):
     >>> strategy = PowerOfChoice(num_candidates=20, num_selected=5)
     """
 
+    looks_at_clients = True
+
     def __init__(
         self,
         *,

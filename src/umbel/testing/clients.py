@@ -91,7 +91,7 @@ class Federation:
     ) -> FakeGrid:
         """Return a grid of this app's clients, new ones with empty states."""
         count = self.nodes if nodes is None else nodes
-        run = Run(run_id="check", run_config={"lr": lr})
+        run = Run(run_id="check", run_config={"lr": lr}, simulated=True)
         contexts = [
             Context(
                 "check",
@@ -99,6 +99,7 @@ class Federation:
                 {"partition-id": node, "num-partitions": count},
                 RecordDict(),
                 {"lr": lr},
+                simulated=True,
             )
             for node in range(count)
         ]

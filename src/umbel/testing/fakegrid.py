@@ -52,7 +52,7 @@ class FakeGrid(Grid):
     ) -> None:
         self.handler = handler
         self._nodes = range(nodes) if isinstance(nodes, int) else tuple(nodes)
-        self._run = Run() if run is None else run
+        self._run = Run(simulated=True) if run is None else run
         self._pushed: dict[str, Message | None] = {}
 
     @property

@@ -44,7 +44,7 @@ def _cut_and_resumed(
 
     nodes = federation.grid()
     config = nodes.run.run_config
-    first = Run("check", Seeds(7), config, folder, [watch], resumable=True)
+    first = Run("check", Seeds(7), config, folder, [watch], resumable=True, simulated=True)
     first.log.append("run_started", run_id="check", seed=7, run_config=config)
     try:
         _start(make, federation, nodes, first)
@@ -52,7 +52,7 @@ def _cut_and_resumed(
         pass
     finally:
         first.close()
-    again = Run(folder=folder, resume=True)
+    again = Run(folder=folder, resume=True, simulated=True)
     try:
         return _start(make, federation, nodes, again)
     finally:

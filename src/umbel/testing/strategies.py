@@ -213,7 +213,7 @@ class _Rounds:
 
     def __init__(self, federation: Federation) -> None:
         self.grid = federation.grid()
-        self.grid.run.seeds = Seeds(7)
+        self.grid.run.seeds, self.grid.run.start = Seeds(7), 1
         self.arrays = frozen_copy(federation.arrays)
 
     def train(

@@ -12,6 +12,7 @@ from umbel.updates.fold import add_member, fold
 from umbel.updates.kept import MEMORY_LIMIT_BYTES, KeepReplies, check_memory_limit
 from umbel.updates.mapped import Mapped, UniformMean
 from umbel.updates.mean import Mean, WeightedMean, WeightedSum
+from umbel.updates.modularsum import ModularSum, ModularTotal
 from umbel.updates.names import BATCH_STATISTICS, matches, trainable
 from umbel.updates.normalized import NormalizedMean, NormalizedSum, StretchedMean
 from umbel.updates.robustrules import (
@@ -74,6 +75,8 @@ __all__ = [
     "Mapped",
     "Mean",
     "MedianRule",
+    "ModularSum",
+    "ModularTotal",
     "NDArray",
     "NormBoundRule",
     "NormalizedMean",

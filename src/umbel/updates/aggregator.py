@@ -35,6 +35,13 @@ class Aggregator(ABC, Generic[Acc]):
     def zero(self) -> Acc:
         """Return the accumulator of no replies; whoever gets it may change it."""
 
+    def answering(self, sent: RecordDict) -> None:
+        """Hear what the next replies answer, in the process that folds them.
+
+        A fold of what the clients have changed needs it, and must not carry it to the workers: they
+        have it. It is the same object for all messages of the same content. Here it does nothing.
+        """
+
     @abstractmethod
     def add(self, acc: Acc, content: RecordDict) -> Acc:
         """Return ``acc`` with one reply added; ``acc`` may be changed in place.

@@ -16,6 +16,9 @@ from umbel.updates.arrays import Arrays, DType, NDArray, common_dtype, is_whole,
 _CHUNK_ITEMS = 1 << 16
 """Pieces of this many items stay in the cache; a model of fewer is added flat."""
 
+_SPAN_ITEMS = 1 << 20
+"""What one thread adds at a time, piece by piece; which one does it changes no bit."""
+
 
 class ArraySum:
     """The sum of ``weight * arrays`` over the replies added so far.
@@ -98,8 +101,13 @@ class ArraySum:
             self._scratch *= weight
             self._flat += self._scratch
             return
-        for key, value in arrays.items():
-            self._add_array(self._arrays[key], value, weight)
+        spans = [
+            (self._arrays[key], value, start)
+            for key, value in arrays.items()
+            for start in range(0, value.size or 1, _SPAN_ITEMS)
+        ]
+        size = sum(total.nbytes for total in self._arrays.values())
+        for_each(lambda span: _add_span(*span, weight), spans, size)
 
     def merge(self, other: ArraySum) -> None:
         """Add another sum with the same keys and shapes."""
@@ -153,20 +161,20 @@ class ArraySum:
             self._flat = None
         self.dtypes = {key: common[key] for key in self.dtypes}
 
-    def _add_array(self, total: NDArray, value: NDArray, weight: float) -> None:
-        if value.size <= _CHUNK_ITEMS or not (
-            value.flags.c_contiguous and total.flags.c_contiguous
-        ):
+
+def _add_span(total: NDArray, value: NDArray, start: int, weight: float) -> None:
+    """Add what an array holds from ``start`` on, to the end of the span."""
+    if value.size <= _CHUNK_ITEMS or not (value.flags.c_contiguous and total.flags.c_contiguous):
+        if start == 0:
             total += np.multiply(value, weight, dtype=total.dtype, casting="unsafe")
-            return
-        if self._scratch is None or self._scratch.dtype != total.dtype:
-            self._scratch = np.empty(_CHUNK_ITEMS, total.dtype)
-        flat_value, flat_total = value.reshape(-1), total.reshape(-1)
-        for start in range(0, value.size, _CHUNK_ITEMS):
-            part = flat_value[start : start + _CHUNK_ITEMS]
-            product = self._scratch[: part.size]
-            np.multiply(part, weight, out=product, dtype=total.dtype, casting="unsafe")
-            flat_total[start : start + _CHUNK_ITEMS] += product
+        return
+    flat_value, flat_total = value.reshape(-1), total.reshape(-1)
+    products = np.empty(_CHUNK_ITEMS, total.dtype)
+    for low in range(start, min(start + _SPAN_ITEMS, value.size), _CHUNK_ITEMS):
+        part, sums = flat_value[low : low + _CHUNK_ITEMS], flat_total[low : low + _CHUNK_ITEMS]
+        product = products[: part.size]
+        np.multiply(part, weight, out=product, dtype=total.dtype, casting="unsafe")
+        np.add(sums, product, out=sums)
 
 
 def _sum_dtypes(dtypes: dict[str, DType]) -> dict[str, DType]:

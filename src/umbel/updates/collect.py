@@ -88,6 +88,10 @@ class Both(Aggregator[tuple[Any, Any]]):
     def zero(self) -> tuple[Any, Any]:
         return self.first.zero(), self.second.zero()
 
+    def answering(self, sent: RecordDict) -> None:
+        self.first.answering(sent)
+        self.second.answering(sent)
+
     def add(self, acc: tuple[Any, Any], content: RecordDict) -> tuple[Any, Any]:
         other = self.second.add(self.second.zero(), content)
         return self.first.add(acc[0], content), self.second.merge(acc[1], other)

@@ -67,18 +67,29 @@ class OfUpdates(Mapped[Any]):
         self._compressor = compressor
         self._record = record
         self._model: ArrayRecord | None = model
+        self._sent: RecordDict | None = None
         moving = trainable(model.views(), dense)
         self._moving = {key: (value.shape, sum_dtype(value.dtype)) for key, value in moving.items()}
 
     def __getstate__(self) -> dict[str, Any]:
         # What is bound to this object is bound anew in its copy.
-        state = {**vars(self), "_model": None}
+        state = {**vars(self), "_model": None, "_sent": None}
         del state["function"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.function = self._expand
+
+    def answering(self, sent: RecordDict) -> None:
+        if sent is self._sent:
+            return
+        self._sent = sent
+        # What comes are updates: they answer a model at the origin.
+        arrays = ArrayRecord(sent.array_records[self._record])
+        for key, (shape, dtype) in self._moving.items():
+            arrays[key] = np.zeros(shape, dtype)
+        self.inner.answering(RecordDict({**sent, self._record: arrays}))
 
     def finish(self, acc: Any) -> Any:
         outcome, found = self._moved(super().finish(acc))

@@ -52,6 +52,9 @@ class Mapped(Aggregator[Acc]):
     def zero(self) -> Acc:
         return self.inner.zero()
 
+    def answering(self, sent: RecordDict) -> None:
+        self.inner.answering(sent)
+
     def add(self, acc: Acc, content: RecordDict) -> Acc:
         return self.inner.add(acc, self.function(content))
 

@@ -117,11 +117,11 @@ async def node(settings, leave=None):
 
 
 @contextlib.asynccontextmanager
-async def node_process(settings):
+async def node_process(settings, *options):
     """Run a node in a process of its own, which a test may kill."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "umbel.deployment.node"),
-        *(settings.address, str(settings.data_dir), "--app", str(APP)),
+        *(settings.address, str(settings.data_dir), "--app", str(APP), *options),
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         stdout=asyncio.subprocess.PIPE,
     )

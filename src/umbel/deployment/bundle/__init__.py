@@ -9,6 +9,7 @@ from umbel.deployment.bundle.layout import (
 )
 from umbel.deployment.bundle.packing import build_bundle, bundle_hash
 from umbel.deployment.bundle.signing import (
+    claimed_signer,
     create_signing_key,
     new_signing_key,
     public_key,
@@ -26,6 +27,7 @@ __all__ = [
     "PackedFile",
     "build_bundle",
     "bundle_hash",
+    "claimed_signer",
     "create_signing_key",
     "new_signing_key",
     "public_key",

@@ -136,8 +136,8 @@ def verify(bundle: bytes, signature: str, trusted: Sequence[str]) -> None:
             hint="sign it with a key that this node trusts",
             trusted=", ".join(trusted) or "none",
         )
+    name = claimed_signer(signature)
     key, raw_signature = _parsed(signature)
-    name = _KIND + base64.b64encode(key).decode()
     if key not in believed:
         raise BadSignature(
             f"the bundle is signed by {name}, which is not trusted here",
@@ -151,6 +151,18 @@ def verify(bundle: bytes, signature: str, trusted: Sequence[str]) -> None:
             f"the bundle is not what {name} has signed",
             hint="it was changed on its way, or the signature is that of another version",
         ) from None
+
+
+def claimed_signer(signature: str) -> str:
+    """Return the public key that a signature names; ``verify`` tells whether that is true.
+
+    Raises
+    ------
+    BadSignature
+        If it cannot be read.
+    """
+    key, _ = _parsed(signature)
+    return _KIND + base64.b64encode(key).decode()
 
 
 def _signed_text(bundle: bytes) -> bytes:

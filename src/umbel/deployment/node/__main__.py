@@ -10,7 +10,7 @@ from pathlib import Path
 
 from umbel.base import UmbelError
 from umbel.deployment.node.service import serve_node
-from umbel.deployment.node.settings import NodeEvent, NodeSettings
+from umbel.deployment.node.settings import NodeEvent, NodeSettings, read_policy
 
 
 def main() -> int:
@@ -21,9 +21,12 @@ def main() -> int:
     parser.add_argument("--app", type=Path)
     parser.add_argument("--trust-any", action="store_true")
     parser.add_argument("--max-tasks", type=int, default=1)
-    options = parser.parse_args()
+    parser.add_argument("--policy", type=Path)
+    options = vars(parser.parse_args())
+    file = options.pop("policy")
     try:
-        serve_node(NodeSettings(**vars(options)), _print)
+        policy = None if file is None else read_policy(file)
+        serve_node(NodeSettings(**options, policy=policy), _print)
     except UmbelError as error:
         print(error, file=sys.stderr)
         return 1

@@ -8,13 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from umbel.base import Seeds, UmbelError, Unreachable, new_id
+from umbel.base import PolicyRefused, Seeds, UmbelError, Unreachable, new_id
 from umbel.clientapp import error_fields
 from umbel.deployment.atomic import PRIVATE, private_folder, write_atomically
 from umbel.deployment.errors import may_pass
 from umbel.deployment.node.apps import app_folder
 from umbel.deployment.node.connection import Connection, connected
 from umbel.deployment.node.delivery import deliver
+from umbel.deployment.node.guard import Guard
 from umbel.deployment.node.journal import Failure, Journal, Outcome, check_names
 from umbel.deployment.node.objects import ObjectCache
 from umbel.deployment.node.runs import LocalRun
@@ -68,6 +69,11 @@ class Agent:
         self._secret = _secret(settings.data_dir / "identity")
         self._journal = Journal(settings.data_dir)
         self._cache = ObjectCache(settings.data_dir / "objects", settings.cache_max_bytes)
+        self._guard = (
+            None
+            if settings.policy is None
+            else Guard(settings.policy, self._journal, settings.data_dir, on_event)
+        )
         self._runs: dict[str, LocalRun] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -80,6 +86,8 @@ class Agent:
 
     async def run(self, leave: asyncio.Event) -> None:
         """Stay connected and work until ``leave`` is set and what is at hand is done."""
+        if self._guard is not None:
+            self._say("policy", str(self._guard))
         sessions = asyncio.create_task(self._stay_connected())
         leaving = asyncio.create_task(leave.wait())
         try:
@@ -95,6 +103,8 @@ class Agent:
         await _end({*self._tasks.values(), *self._chores, *self._deliveries})
         for run in self._runs.values():
             await run.close()
+        if self._guard is not None:
+            self._guard.close()
         self._journal.close()
         self._say("left", "the node has left")
 
@@ -219,7 +229,7 @@ class Agent:
             except Exception as error:  # whatever it is: somebody waits for an answer
                 expected = isinstance(error, UmbelError)
                 code = ErrorCode.MESSAGE_UNAVAILABLE if expected else ErrorCode.UNKNOWN
-                outcome = _failed(*ids, error, code)
+                outcome = self._failed(*ids, error, code)
                 self._journal.commit(outcome)
         finally:
             self._tasks.pop(task.message_id, None)
@@ -232,10 +242,13 @@ class Agent:
         self._deliver(outcome)
 
     async def _execute(self, task: wire.Task, node_id: int) -> Outcome:
+        if self._guard is not None:
+            self._guard.admit(task)
         try:
             run = await self._run_of(task.run, node_id)
         except UmbelError as error:
-            outcome = _failed(task.run.run_id, task.message_id, error, ErrorCode.INVALID_FAB)
+            ids = (task.run.run_id, task.message_id)
+            outcome = self._failed(*ids, error, ErrorCode.INVALID_FAB)
             self._journal.commit(outcome)
             return outcome
         try:
@@ -253,7 +266,8 @@ class Agent:
             if run is None:
                 await self._close_idle()
                 folder = await app_folder(self._settings, info, self._read)
-                run = LocalRun(info, folder, node_id, self._settings, self._journal, self._on_event)
+                own = (self._settings, self._journal, self._on_event, self._guard)
+                run = LocalRun(info, folder, node_id, *own)
             run.users += 1
             self._runs[info.run_id] = run  # the last used stands last
             return run
@@ -290,6 +304,14 @@ class Agent:
                 async with asyncio.timeout(_RETRY_S):
                     await connection.lost.wait()
 
+    def _failed(self, run_id: str, message_id: str, error: Exception, code: ErrorCode) -> Outcome:
+        if self._guard is not None and isinstance(error, PolicyRefused):
+            return self._guard.refusal(run_id, message_id, error)
+        number, reason, kind, _ = error_fields(error, code, with_traceback=False)
+        policy = "" if self._guard is None else self._guard.policy.digest
+        failure = Failure(number, kind or "", reason or "")
+        return Outcome(run_id, message_id, failure=failure, policy=policy)
+
     def _deliver(self, outcome: Outcome) -> None:
         """Begin to hand over what came of a task, if the server is there."""
         if self._connection.done():
@@ -313,11 +335,6 @@ async def _end(tasks: set[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _failed(run_id: str, message_id: str, error: Exception, code: ErrorCode) -> Outcome:
-    number, reason, kind, _ = error_fields(error, code, with_traceback=False)
-    return Outcome(run_id, message_id, failure=Failure(number, kind or "", reason or ""))
 
 
 def _secret(folder: Path) -> bytes:

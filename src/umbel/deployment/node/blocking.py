@@ -14,7 +14,7 @@ from umbel.clientapp import Client, ClientApp, ClientFn, NumPyClient
 from umbel.deployment.channel import Credentials
 from umbel.deployment.loopthread import LoopThread
 from umbel.deployment.node.agent import run_node
-from umbel.deployment.node.settings import NodeEvent, NodeSettings, OnEvent
+from umbel.deployment.node.settings import NodeEvent, NodeSettings, OnEvent, read_policy
 
 
 def start_client(
@@ -30,6 +30,7 @@ def start_client(
     data_dir: Path | str | None = None,
     max_wait_s: float | None = 300.0,
     on_event: OnEvent | None = None,
+    policy: Path | str | None = None,
 ) -> None:
     """Be a client of a server until its run is over.
 
@@ -62,6 +63,9 @@ def start_client(
         How many seconds in a row to try to reach the server; ``None`` is for ever.
     on_event : callable, optional
         Called with every :class:`umbel.deployment.NodeEvent`, in another thread.
+    policy : path, optional
+        The file of a policy: what may come in and go out. It needs a ``data_dir`` to remember in
+        what was spent. The client shares the process, so that its code must be trusted.
 
     Raises
     ------
@@ -76,6 +80,10 @@ def start_client(
     -----
     ``docs/deploying.md`` has a pair of scripts.
     """
+    if policy is not None and data_dir is None:
+        raise ConfigError(
+            "a policy without a data_dir would forget what was spent", hint="give a data_dir"
+        )
     app = _app(client, client_fn, client_app)
     credentials = _credentials(root_certificates, insecure)
     with ExitStack() as stack:
@@ -88,6 +96,7 @@ def start_client(
             node_config=node_config or {},
             credentials=credentials,
             name=name or socket.gethostname(),
+            policy=None if policy is None else read_policy(policy),
         )
         loop = stack.enter_context(LoopThread())
         loop.call(_until_over(settings, max_wait_s, on_event))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 
-from umbel.base import UmbelError
+from umbel.base import ProtocolError, UmbelError, content_hash
 from umbel.clientapp import error_fields
 from umbel.deployment.errors import may_pass
 from umbel.deployment.node.connection import Connection
@@ -59,10 +60,20 @@ async def _reply(connection: Connection, journal: Journal, outcome: Outcome) -> 
         )
         return reply
     path = journal.reply_path(outcome)
+    data = _let_out(path, outcome) if outcome.policy else None
     if outcome.size_bytes <= INLINE_MAX_BYTES:
-        reply.content = path.read_bytes()
+        reply.content = path.read_bytes() if data is None else data
         return reply
     item = wire.Object(hash=outcome.hash, size_bytes=outcome.size_bytes)
-    await push(connection.objects, item, path, compression=connection.compression)
+    source = path if data is None else [data]
+    await push(connection.objects, item, source, compression=connection.compression)
     reply.body.CopyFrom(item)
     return reply
+
+
+def _let_out(path: Path, outcome: Outcome) -> bytes:
+    """Return what the policy has let out: apps may write to the file as well."""
+    data = path.read_bytes()
+    if content_hash([data]) != outcome.hash:
+        raise ProtocolError("the reply was changed on this node", hint="distrust the app")
+    return data

@@ -26,7 +26,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from umbel.base import ConfigError, ProtocolError
+from umbel.base import ConfigError, ProtocolError, sync
+from umbel.deployment.atomic import PRIVATE, write_atomically
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -57,6 +58,8 @@ class Outcome:
         Why there is no reply.
     has_state : bool
         Whether there is a new state.
+    policy : str
+        Digest of the policy under which it may leave; empty where there is none.
     """
 
     run_id: str
@@ -65,6 +68,7 @@ class Outcome:
     hash: str = ""
     failure: Failure | None = None
     has_state: bool = False
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +141,17 @@ class Journal:
         run = self._runs / outcome.run_id
         record = run / "done" / f"{outcome.message_id}.json"
         record.parent.mkdir(parents=True, exist_ok=True)
-        draft = record.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
-        os.replace(draft, record)
+        if outcome.has_state:
+            # A state may hold secrets that serve once, as secure aggregation's do. After a power
+            # cut the task must not be run again from the old one: its reply may have left.
+            for file in (run / "states" / outcome.message_id, self.reply_path(outcome)):
+                with suppress(FileNotFoundError):  # the app may do away with them
+                    sync(file)
+            write_atomically(record, _encoded(outcome), mode=PRIVATE)
+        else:
+            draft = record.with_suffix(".draft")
+            draft.write_bytes(_encoded(outcome))
+            os.replace(draft, record)
         self._done[outcome.message_id] = outcome
         _apply(run, outcome)
 
@@ -188,6 +200,10 @@ def check_names(run_id: str, message_id: str = "-") -> None:
             f"run {run_id[:100]!r}, message {message_id[:100]!r}: no such names",
             hint="names are letters, digits, dashes and underscores",
         )
+
+
+def _encoded(outcome: Outcome) -> bytes:
+    return json.dumps(asdict(outcome)).encode()
 
 
 def _apply(run: Path, outcome: Outcome) -> None:

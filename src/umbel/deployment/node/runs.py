@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64encode
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from umbel.base import AppProject, NodeLost
+from umbel.deployment.node.guard import Guard
 from umbel.deployment.node.journal import Failure, Journal, Outcome
 from umbel.deployment.node.settings import NodeEvent, NodeSettings, OnEvent
 from umbel.deployment.node.thread import ThreadWorker
@@ -42,6 +44,8 @@ class LocalRun:
         Where what came of tasks is kept.
     on_event : callable
         Called with what happens.
+    guard : Guard, optional
+        Around all that the app does.
     """
 
     def __init__(
@@ -52,8 +56,10 @@ class LocalRun:
         settings: NodeSettings,
         journal: Journal,
         on_event: OnEvent,
+        guard: Guard | None = None,
     ) -> None:
         self.info = info
+        self._guard = guard
         self._node_id = node_id
         self._settings = settings
         self._journal = journal
@@ -70,7 +76,11 @@ class LocalRun:
         call is cancelled, a worker that is busy with the task is ended.
         """
         async with self._turn:
-            outcome = await self._attempts(task, body)
+            if self._guard is None:
+                outcome = await self._attempts(task, body)
+            else:
+                app, work = self._app_name(), partial(self._attempts, task, body)
+                outcome = await self._guard.execute(task, body, app, work)
             self._journal.commit(outcome)
         return outcome
 
@@ -145,6 +155,8 @@ class LocalRun:
     def _new_worker(self) -> Worker | ThreadWorker:
         if self._settings.client_app is not None:
             return ThreadWorker(self._settings.client_app)
+        if self._guard is not None and not self._guard.policy.output:
+            return Worker(self._app_dir, lambda pid, line: None)
         return Worker(self._app_dir, lambda pid, line: self._say("output", line, pid=pid))
 
     def _order(self) -> dict[str, Any]:
@@ -159,9 +171,18 @@ class LocalRun:
             # Sums depend on the number of threads, and a simulation's clients use one.
             "threads": 1 if threads is None and self.info.seeded else threads,
             "node_id": self._node_id,
-            "node_config": {"partition-id": self._node_id, **self._settings.node_config},
+            "node_config": {
+                "partition-id": self._node_id,
+                **self._settings.node_config,
+                **({} if self._guard is None else self._guard.node_config),
+            },
             "run_config": json.loads(self.info.run_config or "{}"),
         }
+
+    def _app_name(self) -> str:
+        if self._settings.client_app is not None:
+            return ""
+        return AppProject.read(self._app_dir).name
 
     def _setup(self) -> str | None:
         if self._settings.client_app is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from umbel.base import ConfigError, Scalar
-from umbel.clientapp import ClientApp
+from umbel.clientapp import ClientApp, Policy, parse_policy
 from umbel.deployment.channel import Credentials
 
 
@@ -56,6 +56,9 @@ class NodeSettings:
     threads : int, optional
         How many threads numeric libraries use. By default 1 in a run with a seed, so that its
         result is that of the simulation to the last bit, and otherwise as many as they choose.
+    policy : Policy, optional
+        What may come in and go out whatever the app does. Apps that it pins by their hash, or that
+        were signed by a key that it names, are run without ``trust``.
 
     Raises
     ------
@@ -78,6 +81,7 @@ class NodeSettings:
     cache_max_bytes: int = 16 * 1024**3
     compress: bool = False
     threads: int | None = None
+    policy: Policy | None = None
 
     def __post_init__(self) -> None:
         # A worker's working folder is another one.
@@ -95,6 +99,36 @@ class NodeSettings:
                 hint="give --app alone, or --trust",
             )
 
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The keys of which one has to have signed an app: those given, or else the policy's."""
+        if self.trust or self.policy is None:
+            return self.trust
+        return self.policy.signers
+
+    @property
+    def has_pinned_apps(self) -> bool:
+        """Whether the policy knows apps by their hash."""
+        return self.policy is not None and any(app.bundles for app in self.policy.apps)
+
+
+def read_policy(file: Path | str) -> Policy:
+    """Return the policy in a file; ``docs/policy.md`` lists what may stand there.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read, or is no policy.
+    """
+    try:
+        document = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(
+            f"the policy cannot be read: {reason}", hint="name a file of TOML", file=file
+        ) from error
+    return parse_policy(document, str(file))
+
 
 @dataclass(frozen=True, slots=True)
 class NodeEvent:
@@ -105,7 +139,8 @@ class NodeEvent:
     kind : str
         ``"connecting"``, ``"connected"``, ``"disconnected"``, ``"accepted"``, ``"started"``,
         ``"finished"``, ``"failed"``, ``"acknowledged"``, ``"cancelled"``, ``"run_over"``,
-        ``"output"``, ``"worker"``, ``"dismissed"``, ``"leaving"`` or ``"left"``.
+        ``"output"``, ``"worker"``, ``"policy"``, ``"refused"``, ``"withheld"``, ``"dismissed"``,
+        ``"leaving"`` or ``"left"``.
     text : str
         What happened, in words.
     run_id, message_id : str

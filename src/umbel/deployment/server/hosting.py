@@ -9,7 +9,7 @@ from umbel.base import SYSTEM_CLOCK
 from umbel.deployment.server.grid import NetworkGrid
 from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsStub
 from umbel.records import Context, RecordDict
-from umbel.serverapp import Run, ServerApp, conclude, note_failure
+from umbel.serverapp import Run, ServerApp, conclude, note_failure, note_success
 from umbel.store import ObjectStore
 
 
@@ -59,13 +59,7 @@ def carry_through(
         note_failure(run, error, SYSTEM_CLOCK.monotonic() - start)
         raise
     else:
-        run.emit(
-            "run_finished",
-            status="succeeded",
-            seconds=SYSTEM_CLOCK.monotonic() - start,
-            rounds=rounds,
-            model_sha256=sha256,
-        )
+        note_success(run, rounds, sha256, SYSTEM_CLOCK.monotonic() - start)
         return value
     finally:
         run.close()

@@ -1,0 +1,1 @@
+"""Digits under example-level differential privacy."""

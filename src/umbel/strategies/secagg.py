@@ -1,0 +1,335 @@
+"""Wrapper that lets a strategy learn from the sum of a cohort's updates, and from nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+from umbel.base import ConfigError, NotEnoughNodes, StateError
+from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
+from umbel.serverapp import Grid, Run, Strategy
+from umbel.strategies.secagground import SecureRound
+from umbel.strategies.wrapper import Wrapper
+from umbel.updates import Aggregator, Mean, ModularSum, NDArray, UniformMean, WeightedMean
+
+Degree: TypeAlias = int | Literal["auto"] | None
+
+STAGE_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Who shares masks with whom, and how many must stay to the end.
+
+    Attributes
+    ----------
+    threshold : int, float or None
+        So many clients of a neighbourhood, or such a part of it.
+    degree : int, "auto" or None
+        The number of neighbours of a client; ``None`` for all others.
+    corrupt, dropout : float
+        The parts of the cohort that ``"auto"`` reckons with.
+    active : bool
+        Whether clients compare what the server told them.
+    """
+
+    threshold: int | float | None
+    degree: Degree
+    corrupt: float
+    dropout: float
+    active: bool
+
+    def parameters(self, cohort: int, length: int, bits: int) -> SecAggParameters:
+        """Return the parameters of a session of a cohort of this size.
+
+        Raises
+        ------
+        ConfigError
+            They keep nothing secret, or no graph does what was asked for.
+        """
+        if self.degree == "auto":
+            chosen = choose_degree(
+                cohort, corrupt=self.corrupt, dropout=self.dropout, active=self.active
+            )
+            return SecAggParameters(chosen.threshold, length, bits, chosen.degree, self.active)
+        degree = self.degree if self.degree is not None and self.degree < cohort - 1 else None
+        threshold = 2 / 3 if self.threshold is None else self.threshold
+        if isinstance(threshold, float):
+            size = cohort if degree is None else degree + 1
+            # Floating-point products overshoot whole numbers.
+            threshold = max(2, math.ceil(threshold * size - 1e-9))
+        return SecAggParameters(threshold, length, bits, degree, self.active)
+
+
+class SecurelyAggregated(Wrapper):
+    """A strategy whose clients send masked updates; :func:`with_secagg` makes it.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        What is wrapped.
+    plan : Plan
+        What is summed; with ``bits=0``, the cohort decides how long a number is.
+    neighbours : Neighbours
+        Who shares masks with whom.
+    minimum_cohort : int
+        A smaller cohort is no round.
+    stage_timeout_s : float
+        How many seconds a step waits for its answers.
+    """
+
+    def __init__(
+        self,
+        strategy: Strategy,
+        plan: Plan,
+        neighbours: Neighbours,
+        minimum_cohort: int,
+        stage_timeout_s: float,
+    ) -> None:
+        super().__init__(strategy, "summed up without a look at them")
+        self.plan = plan
+        self.neighbours = neighbours
+        self.minimum_cohort = minimum_cohort
+        self.stage_timeout_s = stage_timeout_s
+        self._round: SecureRound | None = None
+        self._sent = ArrayRecord()
+        self._plan = plan
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        self._round = None
+        messages = list(super().configure_train(server_round, arrays, config, grid))
+        if not messages:
+            return []
+        nodes = self._nodes(messages)
+        self._sent = _common(messages, self.plan.record)
+        self._plan, parameters, least = self.prepared(grid.run, len(nodes), self._sent)
+        begun = SecureRound(grid, parameters, nodes, least, self.stage_timeout_s)
+        self._round = begun
+        dealt = begun.deal(self._plan.to_config())
+        training = [m for m in messages if m.metadata.dst_node_id in dealt]
+        for message in training:
+            record = dealt[int(message.metadata.dst_node_id)]
+            message.content = RecordDict({**message.content, SECAGG_RECORD: record})
+        return training
+
+    def prepared(
+        self, run: Run, cohort: int, model: ArrayRecord
+    ) -> tuple[Plan, SecAggParameters, int]:
+        """Return what is summed, how, and over how many clients at least, for such a cohort."""
+        plan = replace(self.plan, bits=self.plan.bits or bits_for(cohort))
+        length = plan.codec(cohort).length(plan.origin(model.views()))
+        return plan, self.neighbours.parameters(cohort, length, plan.bits), self.minimum_cohort
+
+    def train_aggregator(self, server_round: int) -> Aggregator[Any]:
+        parameters = self.begun().parameters
+        return ModularSum(parameters.length, parameters.bits)
+
+    def finish_train(
+        self, server_round: int, value: Any
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        begun = self.begun()
+        mean, error_max = self.mean_of(begun.opened(value), value.count, self._sent)
+        if self.run is not None:
+            self.run.emit(
+                "secure_sum",
+                round=server_round,
+                asked=begun.asked,
+                clients=value.count,
+                threshold=begun.parameters.threshold,
+                degree=begun.parameters.degree or begun.cohort - 1,
+                bits=begun.parameters.bits,
+                error_max=error_max,
+            )
+        self._round = None
+        return super().finish_train(server_round, mean)
+
+    def mean_of(self, total: NDArray, count: int, model: ArrayRecord) -> tuple[Mean, float]:
+        """Return the mean that a sum over so many clients says, and how exact it is."""
+        plan = self._plan
+        codec = plan.codec(self.begun().cohort)
+        decoded = codec.decode(total, plan.origin(model.views()))
+        arrays, metrics = plan.split(decoded.arrays)
+        for array in arrays.values():
+            array.flags.writeable = False
+        errors = [codec.error_max(key, decoded.weight, count) for key in arrays]
+        mean = Mean(ArrayRecord(arrays), metrics, decoded.weight, count)
+        return mean, max(errors, default=0.0)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        self._round = None
+        return super().configure_evaluate(server_round, arrays, config, grid)
+
+    def replies_needed(self, cohort: int) -> int:
+        if self._round is None:
+            return super().replies_needed(cohort)
+        # Of all that were asked, not only of those that got as far as training.
+        return max(self._round.needed, super().replies_needed(self._round.asked))
+
+    def summary(self) -> str:
+        return f"{self.inner.summary()} under secure aggregation"
+
+    def begun(self) -> SecureRound:
+        """Return the secure aggregation in progress."""
+        if self._round is None:
+            raise StateError("a secure aggregation goes on that has not begun")
+        return self._round
+
+    def _nodes(self, messages: list[Message]) -> list[int]:
+        nodes = [int(message.metadata.dst_node_id) for message in messages]
+        if len(set(nodes)) < len(nodes):
+            raise ConfigError(
+                "a node is sent two messages, and has one place in a secure aggregation",
+                hint="send one message to each node of the cohort",
+            )
+        if len(nodes) < self.minimum_cohort:
+            raise NotEnoughNodes(
+                f"the cohort has {len(nodes)} clients, and no sum of fewer than "
+                f"{self.minimum_cohort} is to be opened",
+                hint="raise fraction_train or min_train_nodes, or lower minimum_cohort",
+            )
+        return nodes
+
+
+def with_secagg(
+    strategy: Strategy,
+    *,
+    weight_max: float,
+    clip: float | Mapping[str, float] = 8.0,
+    threshold: int | float | None = None,
+    degree: Degree = None,
+    minimum_cohort: int = 3,
+    bits: int | None = None,
+    metrics: Mapping[str, float] | None = None,
+    active: bool = True,
+    corrupt: float = 0.1,
+    dropout: float = 0.1,
+    stage_timeout_s: float = STAGE_TIMEOUT_S,
+) -> SecurelyAggregated:
+    """Return a strategy that does the same without seeing any client's update.
+
+    The client app has ``mods=[umbel.clientapp.secagg_mod()]``. The server gets vectors under masks
+    that cancel in the cohort's sum (Bonawitz et al. 2017, arXiv:1611.04482; with a ``degree``, Bell
+    et al. 2020, eprint 2020/704), and hands the weighted mean to the strategy. Any strategy will do
+    that folds its replies into a ``Mean`` and does not look at them one by one. What clients report
+    besides, the number of their examples included, stays with them. ``docs/secure-aggregation.md``
+    says what this protects against, and what not.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        What to wrap; it is used from here on through the wrapper alone.
+    weight_max : float
+        The largest weight that a client may have. The nearer to what they have, the more exact.
+    clip : float or mapping of str to float, default=8.0
+        The largest magnitude that a value of an update may have, by patterns of array names where
+        it is a mapping. A client whose update goes beyond fails; nothing is cut off.
+    threshold : int or float, optional
+        So many clients of a neighbourhood, or such a part of it, must stay to the end: more than
+        half with ``active``. Two thirds by default.
+    degree : int, "auto" or None
+        With how many others each client shares masks: all by default; ``"auto"`` chooses the
+        fewest, and the threshold, by ``corrupt`` and ``dropout``.
+    minimum_cohort : int, default=3
+        A sum over fewer clients is not opened.
+    bits : {16, 32, 64}, optional
+        The size of a number; by default 32, and 64 for large cohorts.
+    metrics : mapping of str to float, optional
+        Metrics whose mean is taken along, and the largest magnitude of each. Others are dropped.
+    active : bool, default=True
+        Whether clients compare, with signatures, what the server told them. Without, the server is
+        trusted to follow the protocol.
+    corrupt, dropout : float, default=0.1
+        For ``degree="auto"``: the part of the cohort that may work with the server, and the part
+        that may drop out.
+    stage_timeout_s : float, default=600
+        How many seconds each step before and after training waits for the clients.
+
+    Raises
+    ------
+    ConfigError
+        The strategy sees single replies or takes no mean, or an argument is out of its range.
+        In a round: the parameters make no sense for the cohort, or its nodes are sent different
+        content.
+
+    Examples
+    --------
+    >>> from umbel.strategies import FedAvg
+    >>> with_secagg(FedAvg(min_train_nodes=5), weight_max=1000).summary()
+    'FedAvg(fraction_train=1.0, fraction_evaluate=1.0, weighted by num-examples) under secure
+    aggregation'
+    """
+    if degree == "auto" and threshold is not None:
+        raise ConfigError("degree='auto' chooses the threshold too", hint="leave threshold out")
+    if minimum_cohort < 2:
+        raise ConfigError(
+            f"minimum_cohort={minimum_cohort}", hint="a sum over one client is its update"
+        )
+    plan = Plan(
+        clip=dict(clip) if isinstance(clip, Mapping) else {"*": clip},
+        weight_max=weight_max,
+        bits=0 if bits is None else bits,
+        weighted_by=weighted_by(strategy),
+        record=str(getattr(strategy, "arrayrecord_key", "arrays")),
+        metrics=dict(metrics or {}),
+    )
+    replace(plan, bits=bits or 64).codec(minimum_cohort)  # raises if a bound makes no sense
+    neighbours = Neighbours(threshold, degree, corrupt, dropout, active)
+    if degree != "auto":
+        problem = neighbours.parameters(1000, 1, 32).problem(1000 if degree is None else degree + 1)
+        if problem and not isinstance(threshold, int):
+            raise ConfigError(f"threshold={threshold}: {problem}", hint="more than half, or active")
+    return SecurelyAggregated(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
+
+
+def weighted_by(strategy: Strategy) -> str:
+    """Return the metric that weights the strategy's mean; empty for equal weights."""
+    aggregator = strategy.train_aggregator(1)
+    # Exactly these: what is derived from them may look at replies one by one.
+    if type(aggregator) is UniformMean:
+        return ""
+    if type(aggregator) is WeightedMean:
+        return aggregator.weighted_by
+    raise ConfigError(
+        f"{type(strategy).__name__} folds its replies with {type(aggregator).__name__}, and "
+        "under secure aggregation there is only a weighted mean",
+        hint="take a strategy that averages, without train_metrics_aggr_fn",
+    )
+
+
+def _common(messages: list[Message], record: str) -> ArrayRecord:
+    """Return the model that the messages carry, if they all carry the same.
+
+    Raises
+    ------
+    ConfigError
+        They do not.
+    """
+    first = messages[0].content
+    for message in messages[1:]:
+        for name in {*first, *message.content}:
+            if not _same(first.get(name), message.content.get(name)):
+                raise ConfigError(
+                    f"the clients of a cohort are sent different records {name!r}, so that one of "
+                    "them could be told from the others by what comes of it",
+                    hint="under secure aggregation all of a cohort get the same",
+                )
+    if record not in first.array_records:
+        raise ConfigError(f"the messages carry no model in a record {record!r}")
+    return first.array_records[record]
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if ours is theirs:
+        return True
+    if type(ours) is not type(theirs) or list(ours) != list(theirs):
+        return False
+    if isinstance(ours, ArrayRecord):
+        return all(ours[key] is theirs[key] for key in ours)
+    return dict(ours) == dict(theirs)
