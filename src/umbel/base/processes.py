@@ -8,7 +8,8 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_ARENAS = 2
 
 
 def die_with_parent() -> None:
@@ -27,6 +28,7 @@ def keep_freed_memory(size_bytes: int) -> None:
     if mallopt is not None:
         mallopt(_M_TRIM_THRESHOLD, size_bytes)
         mallopt(_M_MMAP_THRESHOLD, size_bytes)
+        mallopt(_M_ARENA_MAX, _ARENAS)  # not one for each thread, which would keep as much again
 
 
 def exit_text(code: int) -> tuple[str, str]:
