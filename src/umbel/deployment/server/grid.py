@@ -56,7 +56,7 @@ class NetworkGrid(Grid):
     def wait_for_nodes(self, count: int, timeout_s: float) -> Sequence[int]:
         nodes = self._nodes(0, 0.0)
         if len(nodes) < count:
-            self._run.notify("waiting", wanted=count, connected=len(nodes), timeout_s=timeout_s)
+            self._run.emit("waiting", wanted=count, connected=len(nodes), timeout_s=timeout_s)
             nodes = self._nodes(count, timeout_s)
         if len(nodes) < count:
             raise NotEnoughNodes(
@@ -123,7 +123,7 @@ class NetworkGrid(Grid):
 
     def stored(self, arrays: ArrayRecord) -> StoredArrays | None:
         written = self._outbox.known({"arrays": arrays})
-        if written is None:
+        if written is None or not self._objects.touch(written.hash):
             return None
         path = self._objects.path(written.hash)
         return StoredArrays(path, written.hash, written.size_bytes)
