@@ -125,7 +125,7 @@ class SecureRound:
     def _ask(self, stage: str, payloads: Mapping[int, Mapping[str, Any]]) -> Answers:
         """Send a step to some nodes; return what those answered that did."""
         run = self._grid.run
-        run.begin_phase(f"secagg.{stage}", list(payloads))
+        run.begin_phase(f"secagg.{stage}", list(payloads), MessageType.TRAIN)
         # What all are told alike is one record, so that it is encoded once.
         told = {id(payload): payload for payload in payloads.values()}
         records = {key: self._record(stage, payload) for key, payload in told.items()}
