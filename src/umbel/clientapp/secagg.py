@@ -28,7 +28,7 @@ from umbel.secagg import (
     SecAggParameters,
     trusted_keys,
 )
-from umbel.updates import Arrays, NDArray, UniformMean, WeightedMean, is_whole
+from umbel.updates import Arrays, NDArray, UniformMean, WeightedMean, is_whole, matches
 
 
 def secagg_mod(
@@ -211,6 +211,8 @@ def _masked(
     reply = call_next(message, context)
     if not reply.has_content():
         return reply
+    _refuse_personal(plan, reply.content)
+    before = plan.shared(before)
     if share is None:
         vector = _vector(plan, before, reply.content, cohort)
     else:
@@ -219,6 +221,16 @@ def _masked(
     masked = session.mask(vector, agreed, asked)
     _keep(context, session, kept)
     return Message(RecordDict({"masked": ArrayRecord({"vector": masked})}), reply_to=message)
+
+
+def _refuse_personal(plan: Plan, content: RecordDict) -> None:
+    arrays = content.array_records.get(plan.record, ArrayRecord())
+    names = [name for name in arrays if matches(name, plan.personal)]
+    if names:
+        raise UsageError(
+            f"the reply carries personal arrays: {names[:5]}",
+            hint=f"mods=[secagg_mod(), personal_layers_mod({list(plan.personal)})], in this order",
+        )
 
 
 def _share(

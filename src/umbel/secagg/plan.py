@@ -11,7 +11,7 @@ import numpy as np
 from umbel.base import ConfigError, UsageError, content_hash
 from umbel.records import ConfigRecord, MetricRecord, RecordDict, encode
 from umbel.secagg.fixedpoint import FixedPoint
-from umbel.updates import Arrays, NDArray
+from umbel.updates import Arrays, NDArray, matches
 
 SECAGG_RECORD = "secagg"
 """The record of a message that speaks of secure aggregation; it is no part of what is agreed on."""
@@ -39,6 +39,8 @@ class Plan:
         The metrics that are summed along, and the largest magnitude of each.
     noise : str
         What clients add to their updates, in words that are not read here; empty for nothing.
+    personal : sequence of str
+        Patterns of the names of arrays that every client keeps for itself.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class Plan:
     record: str = "arrays"
     metrics: Mapping[str, float] = field(default_factory=dict)
     noise: str = ""
+    personal: tuple[str, ...] = ()
 
     def codec(self, cohort: int) -> FixedPoint:
         """Return the fixed point of a cohort of this size.
@@ -67,6 +70,10 @@ class Plan:
         """
         metrics = {_METRIC + name: bound for name, bound in self.metrics.items()}
         return FixedPoint({**metrics, **self.clip}, self.weight_max, cohort, self.bits)
+
+    def shared(self, arrays: Arrays) -> dict[str, NDArray]:
+        """Return the arrays that are not personal."""
+        return {key: value for key, value in arrays.items() if not matches(key, self.personal)}
 
     def parts(self, arrays: Arrays, metrics: MetricRecord) -> dict[str, NDArray]:
         """Return the arrays that are summed: the metrics, and those of the model.
@@ -89,7 +96,7 @@ class Plan:
 
     def origin(self, arrays: Arrays) -> dict[str, NDArray]:
         """Return what the parts are measured from: zero, and the model that was sent."""
-        return {_METRIC + name: np.zeros(()) for name in self.metrics} | dict(arrays)
+        return {_METRIC + name: np.zeros(()) for name in self.metrics} | self.shared(arrays)
 
     def split(self, parts: Arrays) -> tuple[dict[str, NDArray], MetricRecord]:
         """Return the arrays and the metrics of ``parts``."""
@@ -109,6 +116,7 @@ class Plan:
             "metrics": list(self.metrics),
             "metric-bounds": [float(bound) for bound in self.metrics.values()],
             "noise": self.noise,
+            "personal": list(self.personal),
         }
 
     @classmethod
@@ -129,6 +137,7 @@ class Plan:
                 str(config["record"]),
                 dict(zip(config["metrics"], config["metric-bounds"], strict=True)),
                 str(config["noise"]),
+                tuple(config["personal"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(

@@ -11,9 +11,18 @@ from umbel.base import ConfigError, NotEnoughNodes, StateError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
 from umbel.serverapp import Grid, Run, Strategy
+from umbel.strategies.fedper import OnlyShared
 from umbel.strategies.secagground import SecureRound
 from umbel.strategies.wrapper import Wrapper
-from umbel.updates import Aggregator, Mean, ModularSum, NDArray, UniformMean, WeightedMean
+from umbel.updates import (
+    Aggregator,
+    Mapped,
+    Mean,
+    ModularSum,
+    NDArray,
+    UniformMean,
+    WeightedMean,
+)
 
 Degree: TypeAlias = int | Literal["auto"] | None
 
@@ -271,13 +280,15 @@ def with_secagg(
         raise ConfigError(
             f"minimum_cohort={minimum_cohort}", hint="a sum over one client is its update"
         )
+    weighted_by, personal = summed(strategy)
     plan = Plan(
         clip=dict(clip) if isinstance(clip, Mapping) else {"*": clip},
         weight_max=weight_max,
         bits=0 if bits is None else bits,
-        weighted_by=weighted_by(strategy),
+        weighted_by=weighted_by,
         record=str(getattr(strategy, "arrayrecord_key", "arrays")),
         metrics=dict(metrics or {}),
+        personal=personal,
     )
     replace(plan, bits=bits or 64).codec(minimum_cohort)  # raises if a bound makes no sense
     neighbours = Neighbours(threshold, degree, corrupt, dropout, active)
@@ -288,14 +299,27 @@ def with_secagg(
     return SecurelyAggregated(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
 
 
-def weighted_by(strategy: Strategy) -> str:
-    """Return the metric that weights the strategy's mean; empty for equal weights."""
-    aggregator = strategy.train_aggregator(1)
+def summed(strategy: Strategy) -> tuple[str, tuple[str, ...]]:
+    """Return the metric that weights a strategy's mean, and the patterns of arrays not in it.
+
+    The metric is empty for equal weights.
+
+    Raises
+    ------
+    ConfigError
+        The strategy takes no weighted mean.
+    """
+    aggregator: Aggregator[Any] = strategy.train_aggregator(1)
+    personal: tuple[str, ...] = ()
+    if isinstance(aggregator, Mapped):
+        checks: object = aggregator.function
+        if isinstance(checks, OnlyShared):
+            aggregator, personal = aggregator.inner, checks.personal
     # Exactly these: what is derived from them may look at replies one by one.
     if type(aggregator) is UniformMean:
-        return ""
+        return "", personal
     if type(aggregator) is WeightedMean:
-        return aggregator.weighted_by
+        return aggregator.weighted_by, personal
     raise ConfigError(
         f"{type(strategy).__name__} folds its replies with {type(aggregator).__name__}, and "
         "under secure aggregation there is only a weighted mean",

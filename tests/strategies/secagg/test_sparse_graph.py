@@ -38,7 +38,7 @@ def falling_apart(secure):
         session = told.get("session")
         if told.get("stage") == "advertise":
             offers.setdefault(session, SecAggParameters.of(told))
-        elif told.get("stage") == "share" and list(offers)[0] == session:
+        elif told.get("stage") == "share" and session == next(iter(offers)):
             roster = Roster.of(offers[session], session, told)
             ring = in_order(Graph(roster.nodes, 2, roster.hash))
             lost.update((session, ring[place]) for place in (0, 1, 5, 6))
