@@ -10,6 +10,7 @@ import numpy as np
 from umbel.base import ConfigError
 from umbel.records import Array, ArrayRecord, ConfigRecord, Message
 from umbel.serverapp import Grid, Strategy
+from umbel.strategies.secagg import SecurelyAggregated
 from umbel.strategies.wrapper import Wrapper
 from umbel.updates import (
     BATCH_STATISTICS,
@@ -132,9 +133,9 @@ def with_compression(
     Raises
     ------
     ConfigError
-        The strategy overrides ``aggregate_train``, ``aggregate_evaluate`` or ``start``, and so
-        would be handed codes instead of models; or ``downlink`` is no such type. In a round: its
-        fold gives no ``Mean``.
+        The strategy is one under secure aggregation; or it overrides ``aggregate_train``,
+        ``aggregate_evaluate`` or ``start``, and so would be handed codes instead of models; or
+        ``downlink`` is no such type. In a round: its fold gives no ``Mean``.
 
     Examples
     --------
@@ -144,6 +145,12 @@ def with_compression(
     'FedAvg(fraction_train=1.0, fraction_evaluate=1.0, weighted by num-examples) of updates by
     TopK(fraction=0.01)'
     """
+    if isinstance(strategy, SecurelyAggregated):
+        raise ConfigError(
+            "the server cannot expand codes that it gets under masks",
+            hint="with_secagg(..., compressor=SharedRandomK(0.1)); the noise of "
+            "with_distributed_dp is made for whole updates, and goes with no compressor",
+        )
     if downlink not in (None, "float16", "bfloat16"):
         raise ConfigError(
             f"downlink={downlink!r} is not known", hint='give "float16" or "bfloat16"'

@@ -23,8 +23,8 @@ from umbel.strategies.secagg import (
     Degree,
     Neighbours,
     SecurelyAggregated,
-    summed,
 )
+from umbel.strategies.summable import summed
 from umbel.updates import Mean, NDArray, is_whole
 
 _BITS = 32

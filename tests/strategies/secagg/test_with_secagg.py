@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
 from umbel.base import NotEnoughReplies
 from umbel.clientapp import secagg_mod
+from umbel.records import ArrayRecord, MetricRecord, RecordDict
 from umbel.strategies import FedAdam, FedAvg, FedAvgM, FedProx, with_secagg
 
 STAGES = ["advertise", "share", "mask", "consistency", "unmask"]
@@ -66,6 +68,22 @@ class TestIsThePlainMean:
 
         ours = learn(with_secagg(FedAvg(), weight_max=1), secure(weighted))
         assert gap(ours.arrays, learn(FedAvg(), plain(inner=weighted)).arrays) < 1e-6
+
+    def test_of_updates_below_a_step_on_average(self, learn, secure):
+        size, small = 5000, 6e-4
+
+        def moving(message, context):
+            metrics = MetricRecord({"num-examples": 1})
+            arrays = ArrayRecord({"w": message.content["arrays"]["w"].view() + small})
+            return RecordDict({"arrays": arrays, "metrics": metrics})
+
+        strategy = with_secagg(FedAvg(fraction_evaluate=0), weight_max=1, bits=16)
+        result = learn(strategy, secure(moving), initial=ArrayRecord({"w": np.zeros(size)}))
+        step = 8.0 / 4094
+        assert small < step / 3
+        got = result.arrays["w"].view()
+        assert got.mean() == pytest.approx(small, abs=4 * step / 2 / np.sqrt(8 * size))
+        assert np.abs(got - small).max() <= step
 
     @pytest.mark.slow
     @pytest.mark.parametrize("backend", ["processes", "ray"])
