@@ -213,6 +213,7 @@ class RoundLoop:
             replies=error.context.get("replies"),
             needed=error.context.get("needed"),
             then=then,
+            reason=error.message,
         )
         if then == "end":
             raise error

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from umbel.base import ConfigError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from umbel.serverapp import Grid, Sampler, Strategy
+from umbel.serverapp import Grid, Run, Sampler, Strategy
 from umbel.updates import Aggregator
 
 
@@ -85,6 +85,11 @@ class Wrapper(Strategy):
 
     def load_state_dict(self, state: RecordDict) -> None:
         self.inner.load_state_dict(state)
+
+    def shared_seed(self, run: Run) -> int:
+        """Return the seed of what all clients draw alike in the training that is being made."""
+        place = (run.start, run.server_round, run.attempt)
+        return run.seeds.child("shared-seed", *place).integer()
 
     def _lent(self) -> Strategy:
         """Return the inner strategy, which sees the round as this one does."""
