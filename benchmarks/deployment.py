@@ -54,16 +54,16 @@ def run(here: LocalDeployment, kilobytes: int, rounds: int) -> tuple[list[dict],
     options = [f"--config={key}={value}" for key, value in settings.items()]
     begin = time.time()
     name = here.umbel("run", APP, "--on", "local", "--json", *options)["run-id"]
-    peaks: dict[str, float] = {}
+    peaks = Peaks(here)
     follower = here.program("log", name, "--on", "local", "--follow", "--json")
     while follower.process.poll() is None:
         if kilobytes >= 1000:  # watching costs time, and a small model no memory
-            _sample(here, peaks)
-        time.sleep(0.02)
-    _sample(here, peaks)
+            peaks.sample()
+        time.sleep(0.05)
+    peaks.sample()
     entries = [json.loads(line) for line in follower.all_lines()]
     first = next(entry["at"] for entry in entries if entry["event"] == "round_started")
-    return entries, first - begin, peaks
+    return entries, first - begin, peaks.megabytes
 
 
 def idle(here: LocalDeployment) -> tuple[float, float]:
@@ -76,20 +76,29 @@ def idle(here: LocalDeployment) -> tuple[float, float]:
     return sum(p.memory_info().rss for p in family) / 1e6, (after - before) / 3 * 100
 
 
-def _sample(here: LocalDeployment, peaks: dict[str, float]) -> None:
-    server, node = here.server, here.nodes[0]
-    app = server.child("umbel.deployment.server.child")
-    groups = {
-        "server": [server.process.pid],
-        "server app": [app.pid] if app else [],
-        "node": [node.process.pid],
-        "worker": [child.pid for child in node.descendants()],
-    }
-    for kind, processes in groups.items():
-        for process in processes:
+class Peaks:
+    """The most memory that each kind of process has had: the server, a node, their children."""
+
+    def __init__(self, here: LocalDeployment) -> None:
+        self.megabytes: dict[str, float] = {}
+        self._here = here
+        self._processes = {"server": here.server.process.pid, "node": here.nodes[0].process.pid}
+
+    def sample(self) -> None:
+        self._find()
+        for kind, process in self._processes.items():
             for name, megabytes in _memory(process).items():
                 key = f"{kind} {name}"
-                peaks[key] = max(peaks.get(key, 0.0), megabytes)
+                self.megabytes[key] = max(self.megabytes.get(key, 0.0), megabytes)
+
+    def _find(self) -> None:
+        """Look for the children until they are known: to look costs more than all the rest."""
+        if "server app" not in self._processes:
+            app = self._here.server.child("umbel.deployment.server.child")
+            self._processes |= {"server app": app.pid} if app else {}
+        if "worker" not in self._processes:
+            workers = self._here.nodes[0].descendants()
+            self._processes |= {"worker": workers[0].pid} if workers else {}
 
 
 def _memory(pid: int) -> dict[str, float]:

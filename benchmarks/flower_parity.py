@@ -10,7 +10,8 @@ reference that both float32 models are compared with (the columns "error").
 
 Ends with status 1 when two models lie farther apart than 1e-6 in any number: those in float64
 always, those in float32 unless the rule divides by ``sqrt(v) + tau``. Such a rule magnifies the
-last bit of a mean by up to ``eta / tau``, on either framework, and the bound with it.
+last bit of a mean by up to ``eta / tau``, on either framework, and the bound with it. The wrappers
+for differential privacy run without noise, around FedAvg, over clients that weigh the same.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ CASES = [
     Case("message", "Krum", {"num_malicious_nodes": 2}),
     Case("message", "MultiKrum", {"num_malicious_nodes": 2, "num_nodes_to_select": 5}),
     Case("message", "Bulyan", {"num_malicious_nodes": 1}, "Flower selects all replies at once"),
+    Case("message", "DifferentialPrivacyServerSideFixedClipping", {"clipping_norm": 0.5}),
+    Case("message", "DifferentialPrivacyClientSideFixedClipping", {"clipping_norm": 0.5}),
     Case("older", "FedAvg"),
     Case("older", "FedAvgM", MOMENTUM),
     Case("older", "FedProx", {"proximal_mu": 0.1}),
@@ -75,6 +78,8 @@ CASES = [
         {"num_malicious_clients": 1, "to_keep": 0},
         "in Flower the order of replies decides",
     ),
+    Case("older", "DifferentialPrivacyServerSideFixedClipping", {"clipping_norm": 0.5}),
+    Case("older", "DifferentialPrivacyClientSideFixedClipping", {"clipping_norm": 0.5}),
     Case("start_simulation", "FedAvg"),
     Case("start_simulation", "FedAdam", ADAPTIVE),
 ]

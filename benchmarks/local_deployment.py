@@ -39,12 +39,18 @@ DEADLINE_S = 60.0
 class Program:
     """A process whose output is kept, and can be waited for."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        folder: Path,
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
         self.lines: list[str] = []
         self._news = threading.Condition()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "umbel.cli", *arguments],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, *arguments],
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -232,7 +238,7 @@ class LocalDeployment:
         return self.data / "runs" / run_id
 
     def program(self, *arguments: str) -> Program:
-        return Program(list(arguments), self.environment, self.folder)
+        return Program(["-m", "umbel.cli", *arguments], self.environment, self.folder)
 
     def close(self) -> None:
         """End nodes and server in order; a process that stays behind is an error."""

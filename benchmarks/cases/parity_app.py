@@ -11,7 +11,9 @@ import warnings
 import numpy as np
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.client import NumPyClient
+from flwr.client.mod import fixedclipping_mod as old_clipping
 from flwr.clientapp import ClientApp
+from flwr.clientapp.mod import fixedclipping_mod
 from flwr.common import Context, ndarrays_to_parameters, parameters_to_ndarrays
 from flwr.server import ServerAppComponents, ServerConfig
 from flwr.server import strategy as old
@@ -63,16 +65,35 @@ def train(arrays, partition, data, mu):
     return [array + (end - begin) for array, end, begin in ends], high - low, loss
 
 
+def is_private(case):
+    return case["strategy"].startswith("DifferentialPrivacy")
+
+
+def weight(case, count):
+    """Return what a client weighs: those that are clipped and noised weigh the same."""
+    return 1 if is_private(case) else count
+
+
+def mods(case, mod):
+    return [mod] if "ClientSide" in case["strategy"] else []
+
+
+def wrapped(case, api, inner):
+    """Return a strategy in a wrapper for differential privacy, without any noise."""
+    kind = getattr(api, case["strategy"])
+    return kind(inner, noise_multiplier=0.0, num_sampled_clients=NODES, **case["options"])
+
+
 def message_apps(case, out):
     data = case["data"]
-    client, server = ClientApp(), ServerApp()
+    client, server = ClientApp(mods=mods(case, fixedclipping_mod)), ServerApp()
 
     @client.train()
     def fit(message, context):
         arrays = message.content["arrays"].to_numpy_ndarrays()
         mu = np.float32(message.content["config"].get("proximal-mu", 0.0))
         arrays, count, loss = train(arrays, int(context.node_config["partition-id"]), data, mu)
-        metrics = MetricRecord({"num-examples": count, "train_loss": loss})
+        metrics = MetricRecord({"num-examples": weight(case, count), "train_loss": loss})
         content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": metrics})
         return Message(content, reply_to=message)
 
@@ -80,8 +101,11 @@ def message_apps(case, out):
     def main(grid, context):
         # Flower starts the server before it has registered all nodes, and a fraction of 1 is then
         # one of those that happen to be there.
-        options = {"fraction_evaluate": 0.0, "min_train_nodes": NODES} | case["options"]
-        strategy = getattr(new, case["strategy"])(**options)
+        options = {"fraction_evaluate": 0.0, "min_train_nodes": NODES}
+        if is_private(case):
+            strategy = wrapped(case, new, new.FedAvg(**options))
+        else:
+            strategy = getattr(new, case["strategy"])(**options | case["options"])
         begin = time.perf_counter()
         result = strategy.start(grid, ArrayRecord(model(case["dtype"])), num_rounds=ROUNDS)
         np.savez(out, *result.arrays.to_numpy_ndarrays(), seconds=time.perf_counter() - begin)
@@ -90,19 +114,19 @@ def message_apps(case, out):
 
 
 class Client(NumPyClient):
-    def __init__(self, partition, data):
-        self.partition, self.data = partition, data
+    def __init__(self, partition, case):
+        self.partition, self.case = partition, case
 
     def fit(self, parameters, config):
         mu = np.float32(config.get("proximal_mu", 0.0))
-        arrays, count, loss = train(parameters, self.partition, self.data, mu)
-        return arrays, count, {"train_loss": loss}
+        arrays, count, loss = train(parameters, self.partition, self.case["data"], mu)
+        return arrays, weight(self.case, count), {"train_loss": loss}
 
 
 def older_strategy(case, out):
     """Return a strategy of the older API that keeps every round's model in a file."""
 
-    class Kept(getattr(old, case["strategy"])):
+    class Kept(getattr(old, "FedAvg" if is_private(case) else case["strategy"])):
         def configure_fit(self, server_round, parameters, client_manager):
             if server_round == 1:
                 self.begin = time.perf_counter()
@@ -119,15 +143,16 @@ def older_strategy(case, out):
         "fraction_evaluate": 0.0,
         "min_fit_clients": NODES,
         "min_available_clients": NODES,
-    } | case["options"]
-    return Kept(initial_parameters=initial, **options)
+        "initial_parameters": initial,
+    }
+    if is_private(case):
+        return wrapped(case, old, Kept(**options))
+    return Kept(**options | case["options"])
 
 
 def run(case, out):
-    data = case["data"]
-
     def make_client(context: Context):
-        return Client(int(context.node_config["partition-id"]), data).to_client()
+        return Client(int(context.node_config["partition-id"]), case).to_client()
 
     config = ServerConfig(num_rounds=ROUNDS)
     if case["api"] == "start_simulation":
@@ -145,7 +170,8 @@ def run(case, out):
         def make_server(context):
             return ServerAppComponents(config=config, strategy=older_strategy(case, out))
 
-        apps = ServerApp(server_fn=make_server), ClientApp(client_fn=make_client)
+        client = ClientApp(client_fn=make_client, mods=mods(case, old_clipping))
+        apps = ServerApp(server_fn=make_server), client
     run_simulation(*apps, num_supernodes=NODES)
 
 

@@ -59,6 +59,15 @@ def test_a_line_for_each_round() -> None:
     ]
 
 
+def test_what_a_run_waits_for_is_told() -> None:
+    out = console(terminal=False)
+    event = ("waiting", {"wanted": 3, "connected": 1, "timeout_s": 600.0})
+    text = shown(PlainDisplay(out, RunHistory()), out, [event])
+    assert text == (
+        "waiting for nodes: 1 of 3 are connected; the run fails if they do not come within 600 s\n"
+    )
+
+
 def test_failures_are_told_as_they_come_and_then_counted() -> None:
     out = console(terminal=False)
     text = shown(

@@ -10,6 +10,7 @@ import pytest
 
 from umbel.base import ConfigError
 from umbel.cli.history import RunHistory, find_run, read_history, run_folders
+from umbel.privacy import WITHOUT_NOISE
 
 WriteRun = Callable[..., Path]
 
@@ -111,3 +112,18 @@ def test_a_loss_that_diverged_is_still_a_number() -> None:
     loss, worst, accuracy = history.metrics["server"][1].values()
     assert math.isnan(loss)
     assert (worst, accuracy) == (-math.inf, 0.1)
+
+
+def test_training_without_privacy_is_named_beside_the_statement() -> None:
+    statement = {"epsilon": 1.0, "not_covered": ["metrics"]}
+    trained = ("phase_finished", {"phase": "train", "round": 1, "metrics": {}})
+    started = ("strategy_started", {"num_rounds": 1})
+    spent = ("privacy_spent", {"statement": statement})
+    history = RunHistory()
+    for event, data in (started, spent, trained):
+        history.apply(event, data)
+    assert history.privacy == statement
+    for event, data in (started, trained, trained):
+        history.apply(event, data)
+    assert history.privacy["not_covered"] == ["metrics", WITHOUT_NOISE]
+    assert statement["not_covered"] == ["metrics"]

@@ -121,7 +121,7 @@ def test_models_without_noise_after_private_ones_are_told_of(umbel: Umbel, tmp_p
         bare = more.format("FedAvg(fraction_evaluate=0.0)")
         path.write_text(path.read_text().replace("return strategy.start", bare))
     for shown in (umbel("run", "private", "--seed", "7"), umbel("show", "latest")):
-        assert "Not covered: the models of other calls" in " ".join(shown.stdout.split())
+        assert "models of calls of strategy.start without noise" in " ".join(shown.stdout.split())
 
 
 def test_a_run_without_noise_promises_nothing(umbel: Umbel, tmp_path: Path) -> None:

@@ -100,6 +100,21 @@ def test_is_what_a_simulation_gives(nodes, undisturbed):
     assert undisturbed[:3] == pytest.approx([expected([range(4)] * 2)] * 3, abs=1e-6)
 
 
+@pytest.mark.parametrize("step", ["share", "mask"])
+def test_a_failure_belongs_to_the_phase_that_it_has_in_a_simulation(nodes, step):
+    options = ("-c", f"broken=2@{step}")
+    run_id = submit(nodes, *options)
+    outcome(nodes, run_id)
+    told = nodes.umbel("run", APP, "--nodes", NODES, "--seed", "7", "--json", *options)
+    simulated = read_log(nodes.folder / told["run_dir"] / "log.jsonl")
+    phases = [
+        [data["phase"] for name, data in found if name == "failure"]
+        for found in (events(nodes, run_id), [(e.event, e.data) for e in simulated])
+    ]
+    phase = "train" if step == "mask" else f"secagg.{step}"
+    assert phases == [[phase] * 2] * 2  # of two rounds, here and there
+
+
 def test_an_update_out_of_range_is_one_clients_failure(nodes):
     model, failures = outcome(nodes, submit(nodes, "-c", "lost=1"))
     assert failures == [(1, 1, "UsageError"), (2, 1, "UsageError")]

@@ -18,6 +18,8 @@ NAMES = [
     "message-fedavg",
     "mods-and-queries",
     "numpy-client",
+    "private-message",
+    "secagg-and-dp",
     "with-datasets",
 ]
 

@@ -45,8 +45,8 @@ def test_flwr_is_umbels_only_while_installed(installed: None) -> None:
         ("import flwr.superlink", "no flwr.superlink. Hint"),
         ("import flwr.common.telemetry", "no flwr.common.telemetry. Hint"),
         ("from flwr.common import nonsense", "no flwr.common.nonsense. Hint"),
-        ("from flwr.client.mod import secaggplus_mod", "secure aggregation comes with a later"),
-        ("from flwr.clientapp.mod import LocalDpMod", "differential privacy comes with a later"),
+        ("from flwr.server.strategy import FedXgbNnAvg", "FedXgbBagging and FedXgbCyclic are here"),
+        ("from flwr.clientapp.mod import secagg_mod", "no flwr.clientapp.mod.secagg_mod"),
     ],
 )
 def test_what_is_not_there_is_an_import_error_that_says_so(

@@ -77,8 +77,9 @@ def test_rdp_is_what_dp_accounting_says(name):
 def test_pld_is_what_dp_accounting_says(name):
     ours = composed(PldAccountant(), [(event, count) for event, _, count in SCHEDULES[name]])
     theirs = composed(DpPldAccountant(), [(event, count) for _, event, count in SCHEDULES[name]])
-    assert ours.epsilon(DELTA) == pytest.approx(theirs.get_epsilon(DELTA), rel=1e-9)
-    assert ours.delta(0.7) == pytest.approx(theirs.get_delta(0.7), rel=1e-9)
+    # Both leave out tails of 1e-15, each in its own way.
+    assert ours.epsilon(DELTA) == pytest.approx(theirs.get_epsilon(DELTA), rel=1e-7)
+    assert ours.delta(0.7) == pytest.approx(theirs.get_delta(0.7), rel=1e-7)
 
 
 @pytest.mark.slow
@@ -98,6 +99,18 @@ def test_a_fixed_size_is_what_dp_accounting_says_of_sums_that_are_two_bounds_apa
         dp.SampledWithoutReplacementDpEvent(1000, 20, dp.GaussianDpEvent(4.0 / 2)), 50
     )
     assert ours.epsilon(DELTA) == pytest.approx(theirs.get_epsilon(DELTA), rel=1e-12)
+
+
+def test_a_large_sample_costs_no_more_than_all():
+    everybody = RdpAccountant("replace-one").compose(GaussianEvent(2.0), 10).epsilon(DELTA)
+    costs = [
+        RdpAccountant("replace-one")
+        .compose(GaussianEvent(2.0, FixedSize(n, 20)), 10)
+        .epsilon(DELTA)
+        for n in (5, 15, 19, 20)
+    ]
+    assert costs == sorted(costs)
+    assert costs[0] < costs[-1] == everybody
 
 
 @pytest.mark.slow

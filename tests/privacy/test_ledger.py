@@ -155,12 +155,19 @@ def test_a_budget_is_a_number(bad):
         PrivacyLedger(1.0, bad)
 
 
-@pytest.mark.parametrize(("accountant", "event"), [("rdp", EVENT), ("pld", GaussianEvent(50.0))])
+@pytest.mark.parametrize(
+    ("accountant", "event"),
+    [
+        ("rdp", EVENT),
+        ("pld", GaussianEvent(50.0)),
+        pytest.param("pld", GaussianEvent(4.0, Poisson(0.01)), marks=pytest.mark.slow),
+    ],
+)
 def test_a_long_run_makes_no_bound_anew_in_any_round(accountant, event, monkeypatch):
     book = ledger(accountant=accountant)
     book.spend(("first",), event)
     monkeypatch.setattr("umbel.privacy.accounting._composed", None)  # would be called, and fail
-    monkeypatch.setattr("umbel.privacy.accounting._pld_of", None)
+    monkeypatch.setattr("umbel.privacy.accounting.LossesOfOne", None)
     for number in range(300):
         book.check(event)
         book.spend((number,), event)

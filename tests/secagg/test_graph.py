@@ -38,12 +38,12 @@ def test_the_ring_follows_from_the_roster():
 
 
 @pytest.mark.parametrize("degree", [2, 4])
-def test_connected_against_a_search(degree):
+def test_groups_against_a_search(degree):
     nodes = list(range(9))
     graph = Graph(nodes, degree, ROSTER)
 
     def reached(present):
-        seen, todo = set(), [present[0]]
+        seen, todo = set(), [min(present)]
         while todo:
             node = todo.pop()
             if node not in seen:
@@ -53,7 +53,11 @@ def test_connected_against_a_search(degree):
 
     for count in range(1, 10):
         for present in combinations(nodes, count):
-            assert graph.connected(present) == (reached(present) == set(present))
+            left, sizes = set(present), []
+            while left:
+                sizes.append(len(reached(left)))
+                left -= reached(left)
+            assert graph.groups(present) == sorted(sizes, reverse=True)
 
 
 def tail(population, marked, drawn, least):

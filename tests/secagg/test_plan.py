@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,9 +52,12 @@ class TestDigest:
             Plan(PLAN.clip, 100, 64, "num-examples", "arrays", {"loss": 10.0}),
             Plan(PLAN.clip, 100, 32, "victims", "arrays", {"loss": 10.0}),
             Plan(PLAN.clip, 100, 32, "num-examples", "arrays", {}),
+            replace(PLAN, personal=("b",)),
+            replace(PLAN, fraction=0.5),
+            replace(PLAN, error_feedback=False),
         ]
         digests = {plan.digest(content()) for plan in [PLAN, *others]}
-        assert len(digests) == 7
+        assert len(digests) == 10
 
     def test_is_the_same_for_what_travelled_and_in_any_order(self):
         sent = content()
@@ -72,10 +77,19 @@ class TestDigest:
 
 
 def test_travels_as_settings():
-    for plan in (PLAN, Plan({"*": 1.0}, 1.0)):
+    for plan in (
+        PLAN,
+        Plan({"*": 1.0}, 1.0),
+        replace(PLAN, personal=("b",), fraction=0.1, error_feedback=False),
+    ):
         record = RecordDict({"plan": ConfigRecord(plan.to_config())})
         came = decode(b"".join(encode(record)))["plan"]
         assert Plan.from_config(came) == plan
+
+
+def test_a_fraction_that_is_none():
+    with pytest.raises(ConfigError, match=r"lies in \(0, 1\]"):
+        replace(PLAN, fraction=0.0).codes({"w": np.ones(2)}, 0)
 
 
 @pytest.mark.parametrize("lacking", ["clip", "clip-bounds", "bits", "metrics"])

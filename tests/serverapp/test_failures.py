@@ -145,7 +145,9 @@ class TestMinCompletion:
         assert list(metrics.pop(phase)) == [1, 3]
         assert list(metrics.popitem()[1]) == [1, 2, 3]
         (short,) = events.of("phase_fell_short")
+        reason = short.pop("reason")
         assert short == {"round": 2, "phase": phase, "replies": 2, "needed": 3, "then": "skip"}
+        assert "disk of node 0 is full" in reason
 
     @pytest.mark.parametrize("handed", [False, True])
     def test_rejected_replies_are_not_usable(self, federate, handed, initial, plus_one):

@@ -13,8 +13,7 @@ from umbel.clientapp import FedDynTerm, ScaffoldTerm, compression_mod, personal_
 from umbel.privacy import AdaptiveBound, TreeAggregation
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Checkpoints, Run, Saved, Strategy, read_log
-from umbel.strategies import FedAdam, FedAvg
-from umbel.strategies.wrapper import Wrapper
+from umbel.strategies import FedAdam, FedAvg, Wrapper
 from umbel.testing import FakeGrid
 from umbel.updates import RandomK, scale
 

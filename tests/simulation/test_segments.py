@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from umbel.base import raise_open_files_limit
 from umbel.simulation.segments import (
     Segment,
     SegmentPool,
     SegmentReader,
     open_segment,
-    raise_open_files_limit,
 )
 
 BODIES = st.lists(st.binary(max_size=300), max_size=8)

@@ -26,7 +26,11 @@ def moving() -> Callable[..., Client]:
             arrays = {k: a.numpy() for k, a in message.content.array_records["arrays"].items()}
             arrays["w"] = arrays["w"] + np.asarray(change(node), arrays["w"].dtype)
             told = MetricRecord({"num-examples": 1, **metrics})
-            return RecordDict({"arrays": ArrayRecord(arrays), "metrics": told})
+            content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": told})
+            asked = message.content.config_records.get("dp", {})
+            if "steps" in asked:  # for private training; this client says that it was done
+                content["dp"] = asked
+            return content
 
         return client
 

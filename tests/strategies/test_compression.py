@@ -16,7 +16,7 @@ from umbel.strategies import (
     Scaffold,
     with_compression,
 )
-from umbel.updates import QSGD, Cast, RandomK, Sign, TopK, momentum
+from umbel.updates import QSGD, Cast, RandomK, SharedRandomK, Sign, TopK, momentum
 
 RATE = 0.1
 TARGETS = np.random.default_rng(5).standard_normal((4, 30)).astype(np.float32)
@@ -63,7 +63,7 @@ def bits(record):
 
 
 @pytest.mark.parametrize("make", [FedAvg, FedAdam, lambda: FedAvgM(server_momentum=0.5)])
-@pytest.mark.parametrize("compressor", [TopK(1.0), RandomK(1.0)], ids=repr)
+@pytest.mark.parametrize("compressor", [TopK(1.0), RandomK(1.0), SharedRandomK(1.0)], ids=repr)
 def test_keeping_all_is_no_compression_bit_for_bit(federate, make, compressor):
     got = federate(
         with_compression(make(), compressor),
@@ -149,6 +149,67 @@ def test_what_is_not_sent_is_kept_to_be_sent(federate):
     assert np.abs(left).max() > 0.1
 
 
+class TestEntriesThatAllDrawAlike:
+    def spy(self, federate, mod=None, strategy=None, **options):
+        """Return the result, and by round and node the entries that were sent and the update."""
+        told = {}
+        mod = mod or compression_mod(SharedRandomK(0.2), error_feedback=False)
+
+        def client(message, context):
+            before = message.content["arrays"]["w"].view()
+            updates = []
+
+            def inner(message, context):
+                assert "compression" not in message.content
+                content = train(message, context)
+                updates.append((content["arrays"]["w"].view() - before).reshape(-1))
+                return Message(content, reply_to=message)
+
+            content = mod(message, context, inner).content
+            place = (message.content["config"]["server-round"], context.node_id)
+            told[place] = (content["arrays"]["w::values"].view(), updates[0])
+            return content
+
+        strategy = strategy or with_compression(FedAvg(fraction_evaluate=0), SharedRandomK(0.2))
+        return federate(strategy, client, initial=model(), **options), told
+
+    def test_are_the_same_for_the_clients_of_a_round_and_new_in_the_next(self, federate):
+        result, told = self.spy(federate, num_rounds=2)
+        assert result.failures == []
+        places = {
+            place: tuple(np.flatnonzero(np.isin(update, values)))
+            for place, (values, update) in told.items()
+        }
+        assert {len(found) for found in places.values()} == {6}
+        for server_round in (1, 2):
+            assert len({places[server_round, node] for node in range(4)}) == 1
+        assert places[1, 0] != places[2, 0]
+        again, _ = self.spy(federate, num_rounds=2)
+        assert bits(again.arrays) == bits(result.arrays)
+
+    def test_move_the_model_and_no_others_do(self, federate):
+        result, told = self.spy(federate, num_rounds=1)
+        mean = np.average([told[1, n][1] for n in range(4)], axis=0, weights=[1, 2, 3, 4])
+        values, update = told[1, 0]
+        sent = np.isin(update, values)
+        expected = np.where(sent, mean * 30 / 6, 0.0)
+        np.testing.assert_allclose(result.arrays["w"].view().reshape(-1), expected, atol=1e-6)
+
+    @pytest.mark.parametrize(
+        ("ours", "theirs", "text"),
+        [
+            (SharedRandomK(0.2), RandomK(0.2), "the server does not say which entries"),
+            (RandomK(0.2), SharedRandomK(0.2), "it is compressed by RandomK"),
+        ],
+    )
+    def test_need_the_same_compressor_on_both_sides(self, federate, ours, theirs, text):
+        strategy = with_compression(FedAvg(fraction_evaluate=0, on_shortfall="skip"), theirs)
+        client = compressing(compression_mod(ours))
+        result = federate(strategy, client, initial=model(), num_rounds=1)
+        assert len(result.failures) == 4
+        assert text in result.failures[0].message
+
+
 def test_replies_are_small(federate):
     seen = []
     client = compressing(compression_mod(TopK(0.1)), seen=seen)
@@ -228,7 +289,9 @@ def test_a_strategy_that_looks_at_replies_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compressor", [TopK(0.1), RandomK(0.3), QSGD(3), Sign()], ids=repr)
+@pytest.mark.parametrize(
+    "compressor", [TopK(0.1), RandomK(0.3), SharedRandomK(0.3), QSGD(3), Sign()], ids=repr
+)
 def test_processes_give_the_same_bits(federate, compressor):
     client = compressing(compression_mod(compressor))
 

@@ -11,9 +11,9 @@ from umbel.base import ConfigError
 from umbel.clientapp import ClientApp, secagg_mod
 from umbel.privacy import GaussianEvent, Poisson, make_accountant
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
-from umbel.serverapp import PoissonSampler, ServerApp, read_log
+from umbel.serverapp import ServerApp, read_log
 from umbel.simulation import run_simulation
-from umbel.strategies import FedAvg, with_central_dp, with_example_dp, with_secagg
+from umbel.strategies import FedAvg, with_example_dp, with_secagg
 
 STEPS = 5
 NUMBERS = {"noise_multiplier": 1.0, "sampling_rate": 0.1, "steps": STEPS, "max_norm": 0.5}
@@ -85,20 +85,6 @@ def test_under_secure_aggregation_the_client_itself_says_so(tmp_path: Path) -> N
     assert len(asked) == 3
     np.testing.assert_allclose(result.arrays["w"].view(), 1.0, atol=1e-6)
     assert result.privacy.unit == "record"
-
-
-def test_what_hides_examples_is_no_promise_to_clients(tmp_path: Path) -> None:
-    class Both(FedAvg):
-        """One run of each kind, with neighbours that differ in one thing added or removed."""
-
-        def start(self, *args, **options):
-            private().start(*args, **options)
-            sampled = FedAvg(train_sampler=PoissonSampler(0.9), fraction_evaluate=0.0)
-            server = {"noise_multiplier": 1.0, "clipping": 1.0, "cohort": 3, "delta": 1e-5}
-            return with_central_dp(sampled, **server).start(*args, **options)
-
-    with pytest.raises(ConfigError, match=r"of a record, and is to spend more .* of a client"):
-        federate(tmp_path, 1, Both())
 
 
 @pytest.mark.parametrize("name", ["noise_multiplier", "steps", "max_norm", "sampling_rate"])

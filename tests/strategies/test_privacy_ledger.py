@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from umbel.base import ConfigError, Seeds
-from umbel.privacy import WITHOUT_NOISE, AdaptiveBound, GaussianEvent, PrivacyLedger
+from umbel.privacy import AdaptiveBound, GaussianEvent, PrivacyLedger
 from umbel.records import ArrayRecord
 from umbel.serverapp import Run
 from umbel.strategies import FedAdam, FedAvg, with_central_dp
@@ -57,15 +57,6 @@ def test_all_that_a_run_releases_adds_up(learn, moving):
     other = with_central_dp(FedAvg(0.5, **ANY), **SOME)
     with pytest.raises(ConfigError, match="do not add up"):
         learn(other, moving(lambda node: 1.0), zeros(2), run=run)
-
-
-def test_a_start_without_noise_is_not_covered(learn, moving):
-    run = Run(simulated=True)
-    learn(FedAvg(**ANY), moving(lambda node: 1.0), zeros(2), run=run)
-    strategy = with_central_dp(FedAvg(**ANY), **SOME)
-    result, _ = learn(strategy, moving(lambda node: 1.0), zeros(2), rounds=2, run=run)
-    assert result.privacy.not_covered.count(WITHOUT_NOISE) == 1
-    assert WITHOUT_NOISE in str(result.privacy)
 
 
 class CutOffError(Exception):

@@ -35,8 +35,7 @@ WRAP = {
 def test_nothing_goes_around_clients_that_send_no_models(outer, inner):
     with pytest.raises(ConfigError) as caught:
         WRAP[outer](WRAP[inner](FedAvg()))
-    told = str(caught.value)
-    assert "cannot be" in told or "only a weighted mean" in told or "already" in told
+    assert any(words in str(caught.value) for words in ("cannot be", "cannot expand"))
 
 
 @pytest.mark.parametrize("name", ["example", "compression"])

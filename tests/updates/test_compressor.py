@@ -8,12 +8,13 @@ from hypothesis.extra import numpy as hnp
 
 from umbel.base import ConfigError
 from umbel.records import ArrayRecord
-from umbel.updates import QSGD, Cast, RandomK, Sign, TopK, expanded
+from umbel.updates import QSGD, Cast, RandomK, SharedRandomK, Sign, TopK, expanded
 
 ALL = [
     TopK(0.1),
     TopK(1.0),
     RandomK(0.2),
+    SharedRandomK(0.2),
     QSGD(1),
     QSGD(7),
     QSGD(127),
@@ -27,6 +28,7 @@ UNBIASED = [c for c in ALL if c.omega(40) > 0]
 
 
 def there_and_back(compressor, values, seed=0, *, shrink=False):
+    compressor = compressor.drawn(seed, "w")
     parts = compressor.compress(values, np.random.default_rng(seed))
     return expanded(compressor, parts, values.size, values.dtype, shrink=shrink)
 
@@ -88,9 +90,29 @@ def test_top_k_keeps_the_largest():
 
 def test_all_of_it_is_exact():
     values = np.random.default_rng(3).standard_normal(100).astype(np.float32)
-    for compressor in (TopK(1.0), RandomK(1.0)):
+    for compressor in (TopK(1.0), RandomK(1.0), SharedRandomK(1.0)):
         assert compressor.keeps_all
         assert (there_and_back(compressor, values) == values).all()
+
+
+def test_codes_that_all_draw_alike_can_be_summed_as_they_are():
+    rng, compressor = np.random.default_rng(5), SharedRandomK(0.3)
+    updates = rng.standard_normal((6, 50))
+    codes = [compressor.drawn(9, "w").compress(update, rng)["values"] for update in updates]
+    total = compressor.drawn(9, "w").expand({"values": sum(codes)}, 50, np.dtype(float))
+    expanded = [there_and_back(compressor, update, 9) for update in updates]
+    np.testing.assert_allclose(total, sum(expanded))
+
+
+def test_what_all_draw_differs_by_round_and_by_array():
+    def places(seed, key):
+        code = SharedRandomK(0.1).drawn(seed, key).compress(np.arange(1000), None)
+        return tuple(code["values"].tolist())
+
+    assert places(1, "w") == places(1, "w")
+    assert len({places(1, "w"), places(2, "w"), places(1, "b")}) == 3
+    # For ever: a client and a server of different versions must draw alike.
+    assert places(1, "w")[:5] == (0, 1, 7, 18, 21)
 
 
 @pytest.mark.parametrize("levels", [1, 7, 8, 127, 128, 32767])
@@ -108,6 +130,7 @@ def test_too_large_for_float16_is_its_largest():
     [
         (TopK(0.01), 0.01 * 6 / 4),
         (RandomK(0.1), 0.1 * 6 / 4),
+        (SharedRandomK(0.1), 0.1),
         (QSGD(7), 1 / 8),
         (QSGD(127), 1 / 4),
         (QSGD(1000), 1 / 2),

@@ -44,7 +44,7 @@ from umbel.base.errors import (
     UsageError,
     VersionMismatch,
 )
-from umbel.base.files import mapped, sync, write_hashed
+from umbel.base.files import mapped, sync, write_all, write_hashed
 from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
 from umbel.base.keystream import KeyStream, derive_key, fresh_key
 from umbel.base.lifespan import Lifespan, check_lifespan, entered
@@ -56,7 +56,12 @@ from umbel.base.limits import (
 )
 from umbel.base.loading import load_object, set_up
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
-from umbel.base.processes import die_with_parent, exit_text
+from umbel.base.processes import (
+    die_with_parent,
+    exit_text,
+    keep_freed_memory,
+    raise_open_files_limit,
+)
 from umbel.base.project import AppProject, Scalar, Setting, SimulationDefaults
 from umbel.base.randomstate import random_state, set_random_state
 from umbel.base.seeds import Seeds, global_sample, preserved_globals
@@ -128,6 +133,7 @@ __all__ = [
     "for_each",
     "fresh_key",
     "global_sample",
+    "keep_freed_memory",
     "limit_parallel",
     "limited_threads",
     "load_object",
@@ -135,11 +141,13 @@ __all__ = [
     "new_id",
     "new_run_id",
     "preserved_globals",
+    "raise_open_files_limit",
     "random_state",
     "set_environment",
     "set_random_state",
     "set_threads",
     "set_up",
     "sync",
+    "write_all",
     "write_hashed",
 ]

@@ -44,9 +44,16 @@ def write_hashed(
         view = memoryview(buffer).cast("B")
         digest.update(view)
         size += len(view)
-        while view:  # an unbuffered file may take a part at a time
-            view = view[file.write(view) :]
+        write_all(file, [view])
     return size, digest.hexdigest()
+
+
+def write_all(file: IO[bytes], buffers: Iterable[bytes | bytearray | memoryview]) -> None:
+    """Write the buffers, one after the other, to a file that may take a part at a time."""
+    for buffer in buffers:
+        view = memoryview(buffer).cast("B")
+        while view:
+            view = view[file.write(view) :]
 
 
 def sync(path: Path) -> None:

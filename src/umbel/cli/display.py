@@ -26,6 +26,13 @@ def failure_text(failure: Mapping[str, Any]) -> str:
     )
 
 
+def _waiting_text(data: Mapping[str, Any]) -> str:
+    return (
+        f"waiting for nodes: {data['connected']} of {data['wanted']} are connected; "
+        f"the run fails if they do not come within {data['timeout_s']:g} s"
+    )
+
+
 class PlainDisplay:
     """One line for each round, and failures as they come; for files, pipes, quiet runs.
 
@@ -74,6 +81,8 @@ class PlainDisplay:
                 self._print(self._round_line(data))
         elif event == "privacy_budget_exhausted" and self._show_rounds:
             self._print(Text(f"stopped {self._history.stopped}", style="yellow"))
+        elif event == "waiting":
+            self._print(Text(_waiting_text(data), style="yellow"))
         elif event == "server_evaluated" and data["round"] == 0 and self._show_rounds:
             self._print(Text(f"initial model  {metrics_text(data['metrics'])}"))
 

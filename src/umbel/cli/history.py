@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from umbel.base import ConfigError
+from umbel.privacy import WITHOUT_NOISE
 
 PHASES = ("train", "evaluate", "server")
 
@@ -37,7 +38,7 @@ class RunHistory:
     error, traceback : str or None
         What ended a run that failed.
     privacy : dict or None
-        The newest privacy statement, as JSON has it.
+        The newest privacy statement, as JSON has it; it names what was trained without privacy.
     stopped : str or None
         Why the run ended in good order before its last round, where the privacy budget did it.
     started_at : float or None
@@ -59,8 +60,8 @@ class RunHistory:
     stopped: str | None = None
     started_at: float | None = None
     _failures_kept: int = 0
-    _start: int = 0
-    _private_start: int = 0
+    _is_private: bool = False
+    """Whether the call of ``strategy.start`` in progress has spent privacy."""
 
     def apply(self, event: str, data: Mapping[str, Any]) -> None:
         """Take in one event; events that tell nothing new here are passed over."""
@@ -69,17 +70,17 @@ class RunHistory:
                 self.about = dict(data)
             case "strategy_started":
                 self.learning_began = True
-                self._start += 1
                 self.num_rounds = data["num_rounds"]
+                self._is_private = False
             case "phase_finished":
+                if data["phase"] == "train":
+                    self._note_privacy()
                 self._add_metrics(data["phase"], data["round"], data["metrics"])
-                if data["phase"] == "train" and self._start != self._private_start:
-                    self._qualify_privacy()
             case "server_evaluated":
                 self._add_metrics("server", data["round"], data["metrics"])
             case "privacy_spent":
                 self.privacy = dict(data["statement"])
-                self._private_start = data["start"]
+                self._is_private = True
             case "privacy_budget_exhausted":
                 self.stopped = f"before round {data['round']}: {data['reason']}"
             case "failure":
@@ -92,8 +93,7 @@ class RunHistory:
                 # Rounds that were cut off are done again, and overwrite what they gave before.
                 del self.failures[self._failures_kept :]
                 self.status, self.seconds = "unfinished", None
-                self._start = data["start"]
-                self.learning_began = self._start > 0
+                self.learning_began = data["start"] > 0
                 self.error = self.traceback = self.stopped = None
             case "run_finished" | "run_failed":
                 self.status = data["status"]
@@ -131,12 +131,11 @@ class RunHistory:
             "seconds": self.seconds,
         }
 
-    def _qualify_privacy(self) -> None:
-        """Take back what was promised of all models: one without noise was made."""
-        if self.privacy is not None:
-            from umbel.privacy import WITHOUT_NOISE, PrivacyStatement
-
-            self.privacy = PrivacyStatement.from_json(self.privacy).less(WITHOUT_NOISE).to_json()
+    def _note_privacy(self) -> None:
+        """Let the statement name this training, if it was without privacy."""
+        told = self.privacy
+        if not self._is_private and told is not None and WITHOUT_NOISE not in told["not_covered"]:
+            told["not_covered"] = [*told["not_covered"], WITHOUT_NOISE]
 
     def _add_metrics(self, phase: str, server_round: int, metrics: Mapping[str, Any]) -> None:
         if metrics:

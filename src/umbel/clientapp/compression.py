@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,8 +11,11 @@ from umbel.clientapp.onion import Handler, Mod
 from umbel.records import Array, ArrayRecord, ConfigRecord, Context, Message
 from umbel.updates import (
     BATCH_STATISTICS,
+    COMPRESSION_RECORD,
+    Arrays,
     Compressor,
     NDArray,
+    Parts,
     all_finite,
     expanded,
     part_name,
@@ -42,7 +45,8 @@ def compression_mod(
     Parameters
     ----------
     compressor : Compressor
-        ``TopK``, ``RandomK``, ``QSGD``, ``Sign`` or ``Cast`` of ``umbel.updates``.
+        ``TopK``, ``RandomK``, ``SharedRandomK``, ``QSGD``, ``Sign`` or ``Cast`` of
+        ``umbel.updates``.
     error_feedback : bool, default=True
         Whether the rest is kept and sent later.
     dense : sequence of str
@@ -80,6 +84,7 @@ def compression_mod(
         _widen(message, record)
         if compressor.keeps_all or not message.metadata.message_type.startswith("train"):
             return call_next(message, context)
+        seed = seed_of(message) if compressor.draws_alike else 0
         # Views that nobody can write through, should the handler train in place.
         before = message.content.array_records[record].views()
         message.content = message.content.copy()
@@ -90,30 +95,74 @@ def compression_mod(
             return reply
         after = reply.content.array_records[record]
         moving = trainable({k: a.view() for k, a in after.items() if k in before}, patterns)
-        # From the generator that was seeded for this node and round.
-        rng = Seeds().child("compression").numpy()
+        codes = {key: compressor.drawn(seed, key) for key in moving}
         sent = {key: array for key, array in after.items() if key not in moving}
-        state = context.state.array_records.get(RESIDUAL_STATE)
-        lost: dict[str, NDArray] = {}
-        for key, value in moving.items():
-            update = _update(key, before[key], value)
-            if error_feedback and state is not None and key in state:
-                update += state[key].view()
-            parts = compressor.compress(update.reshape(-1), rng)
+        for key, parts in coded(codes, moving, before, context, error_feedback).items():
             sent.update({part_name(key, part): Array(code) for part, code in parts.items()})
-            if error_feedback:
-                arrived = expanded(compressor, parts, update.size, update.dtype, shrink=True)
-                lost[key] = update - arrived.reshape(update.shape)
-        if error_feedback:
-            context.state[RESIDUAL_STATE] = ArrayRecord(lost)
         content = reply.content.copy()
         content[record] = ArrayRecord(sent)
         told = {"method": repr(compressor), "error-feedback": error_feedback}
-        content["compression"] = ConfigRecord(told)
+        content[COMPRESSION_RECORD] = ConfigRecord(told)
         reply.content = content
         return reply
 
     return compress
+
+
+def coded(
+    codes: Mapping[str, Compressor],
+    after: Arrays,
+    before: Arrays,
+    context: Context,
+    error_feedback: bool,
+) -> dict[str, Parts]:
+    """Return the code of what training changed in each array that ``codes`` has one for.
+
+    With error feedback, the record ``RESIDUAL_STATE`` of the node's state is added before, and
+    becomes what is lost now.
+
+    Raises
+    ------
+    UsageError
+        The update holds NaN or infinity, or an array changed its shape.
+    """
+    # From the generator that was seeded for this node and round.
+    rng = Seeds().child("compression").numpy()
+    state = context.state.array_records.get(RESIDUAL_STATE)
+    made: dict[str, Parts] = {}
+    lost: dict[str, NDArray] = {}
+    for key, compressor in codes.items():
+        update = _update(key, before[key], after[key])
+        if error_feedback and state is not None and key in state:
+            update += state[key].view()
+        made[key] = compressor.compress(update.reshape(-1), rng)
+        if error_feedback:
+            arrived = expanded(compressor, made[key], update.size, update.dtype, shrink=True)
+            lost[key] = update - arrived.reshape(update.shape)
+    if error_feedback:
+        context.state[RESIDUAL_STATE] = ArrayRecord(lost)
+    return made
+
+
+def seed_of(message: Message) -> int:
+    """Return what all clients of the round draw by; the handler is not told.
+
+    Raises
+    ------
+    UsageError
+        The server does not say.
+    """
+    told = message.content.config_records.get(COMPRESSION_RECORD, ConfigRecord())
+    seed = told.get("seed")
+    if not isinstance(seed, int):
+        raise UsageError(
+            "the server does not say which entries all clients of this round are to send",
+            hint="give with_compression the same compressor: SharedRandomK",
+        )
+    content = message.content.copy()
+    del content[COMPRESSION_RECORD]
+    message.content = content
+    return seed
 
 
 def _widen(message: Message, record: str) -> None:

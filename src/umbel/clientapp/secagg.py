@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from umbel.base import SecAggAborted, Seeds, UsageError, fresh_key
+from umbel.base import KeyStream, SecAggAborted, Seeds, UsageError, fresh_key
 from umbel.clientapp.clientdp import DP_RECORD, check_trained_as_asked, lend, update_of
+from umbel.clientapp.compression import coded, seed_of
 from umbel.clientapp.onion import Handler, Mod
 from umbel.privacy import NoiseShare, positive, whole
 from umbel.records import (
@@ -28,7 +29,15 @@ from umbel.secagg import (
     SecAggParameters,
     trusted_keys,
 )
-from umbel.updates import Arrays, NDArray, UniformMean, WeightedMean, is_whole
+from umbel.updates import (
+    COMPRESSION_RECORD,
+    Arrays,
+    NDArray,
+    UniformMean,
+    WeightedMean,
+    is_whole,
+    matches,
+)
 
 
 def secagg_mod(
@@ -210,20 +219,40 @@ def _masked(
     share = _share(plan, session.parameters, cohort, noise_multiplier)
     message.content = RecordDict({k: r for k, r in message.content.items() if k != SECAGG_RECORD})
     private = message.content.config_records.get(DP_RECORD)
+    seed = seed_of(message) if plan.fraction < 1 else 0
     before = lend(message, plan.record)
     reply = call_next(message, context)
     if not reply.has_content():
         return reply
     if private is not None:
         check_trained_as_asked(private, reply.content)  # the server cannot: it sees a sum
+    _refuse(plan, reply.content)
+    before = plan.shared(before)
     if share is None:
-        vector = _vector(plan, before, reply.content, cohort)
+        vector = _vector(plan, before, reply.content, context, seed, cohort)
     else:
         vector = _noised(share, before, update_of(before, reply, plan.record), context)
         vector = vector.astype(session.parameters.dtype)  # modulo 2**bits
     masked = session.mask(vector, agreed, asked)
     _keep(context, session, kept)
     return Message(RecordDict({"masked": ArrayRecord({"vector": masked})}), reply_to=message)
+
+
+def _refuse(plan: Plan, content: RecordDict) -> None:
+    """Refuse a reply with something in it that is in no sum."""
+    if COMPRESSION_RECORD in content:
+        raise UsageError(
+            "the reply is compressed already",
+            hint="leave out compression_mod; with_secagg(..., compressor=SharedRandomK(0.1)) on "
+            "the server is enough",
+        )
+    arrays = content.array_records.get(plan.record, ArrayRecord())
+    names = [name for name in arrays if matches(name, plan.personal)]
+    if names:
+        raise UsageError(
+            f"the reply carries personal arrays: {names[:5]}",
+            hint=f"mods=[secagg_mod(), personal_layers_mod({list(plan.personal)})], in this order",
+        )
 
 
 def _share(
@@ -257,18 +286,22 @@ def _noised(share: NoiseShare, before: Arrays, update: Arrays, context: Context)
             f"the reply lacks arrays of the model: {missing[:5]}",
             hint="reply with all arrays of the message, under their names",
         )
-    seeded = context.simulated
-    # A virtual node's follows from the seed, which was set for this node and round.
-    secret = (
-        Seeds().child("distributed-dp").integer(256).to_bytes(32, "little")
-        if seeded
-        else fresh_key()
-    )
-    numbers = share.draw({key: update[key] for key in moving}, secret, seeded=seeded)
+    secret = _secret(context, "distributed-dp")
+    numbers = share.draw({key: update[key] for key in moving}, secret, seeded=context.simulated)
     return np.concatenate([numbers[key].reshape(-1) for key in moving])
 
 
-def _vector(plan: Plan, before: Arrays, content: RecordDict, cohort: int) -> NDArray:
+def _secret(context: Context, name: str) -> bytes:
+    """Return a fresh key; a virtual node's follows from the seed, set for this node and round."""
+    if context.simulated:
+        return Seeds().child(name).integer(256).to_bytes(32, "little")
+    return fresh_key()
+
+
+def _vector(
+    plan: Plan, before: Arrays, content: RecordDict, context: Context, seed: int, cohort: int
+) -> NDArray:
+    """Return the weighted update as whole numbers."""
     shapes = {key: value.shape for key, value in before.items()}
     reader = (
         WeightedMean(plan.weighted_by, shapes=shapes)
@@ -277,5 +310,11 @@ def _vector(plan: Plan, before: Arrays, content: RecordDict, cohort: int) -> NDA
     )
     arrays, weight = reader.checked(content)
     metrics = next(iter(content.metric_records.values()), MetricRecord())
-    parts = plan.parts({key: arrays[key] for key in before}, metrics)
-    return plan.codec(cohort).encode(parts, weight, before=plan.origin(before))
+    summed = {key: arrays[key] for key in before}
+    codes = plan.codes(before, seed)
+    if codes:
+        made = coded(codes, arrays, before, context, plan.error_feedback)
+        summed.update({key: parts["values"] for key, parts in made.items()})
+    parts = plan.parts(summed, metrics)
+    chance = KeyStream(_secret(context, "rounding")).uniform if plan.rounds_by_chance else None
+    return plan.codec(cohort).encode(parts, weight, before=plan.origin(before), uniform=chance)

@@ -10,8 +10,13 @@ import grpc.aio
 WIRE_MESSAGE_MAX_BYTES = 8 * 1024 * 1024
 """The largest single message of the wire; bodies of messages travel in chunks and have no bound."""
 
+KEPT_MEMORY_BYTES = 16 * 1024 * 1024
+"""How much freed memory a server or a node keeps for the buffers of the next chunks."""
+
 _KEEPALIVE_MS = 30_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
+_PENDING_MAX = 100_000
+_PENDING_S = 600
 
 Option = tuple[str, int | str]
 
@@ -41,7 +46,12 @@ def server_options() -> list[Option]:
     """Return the options of a server: bounds, and pings that find peers which went silently."""
     return [
         *_bounds(),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_TIMEOUT_MS),
+        # All nodes may ask for the model at once; gRPC drops calls beyond a thousand otherwise,
+        # and those that have waited for half a minute.
+        ("grpc.server.max_pending_requests", _PENDING_MAX),
+        ("grpc.server.max_pending_requests_hard_limit", _PENDING_MAX),
+        ("grpc.server_max_unrequested_time_in_server", _PENDING_S),
         ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a rival
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from umbel.base import keep_freed_memory, raise_open_files_limit
 from umbel.deployment.server.settings import ServerSettings
 
 
@@ -29,8 +30,11 @@ async def serve(
     JournalCorrupt
         The journal was damaged.
     """
+    from umbel.deployment.channel import KEPT_MEMORY_BYTES
     from umbel.deployment.server.server import Server
 
+    raise_open_files_limit()  # each node is one
+    keep_freed_memory(KEPT_MEMORY_BYTES)
     server = Server(settings)
     try:
         await server.start()

@@ -11,12 +11,11 @@ import grpc
 import zstandard
 
 from umbel.base import ProtocolError, UmbelError
+from umbel.deployment.chunks import Chunk, Data, ObjectsClient, read_chunk, write_push
 from umbel.deployment.errors import mapped, may_pass
 from umbel.deployment.wire import umbel_pb2 as wire
 
 if TYPE_CHECKING:
-    from umbel.deployment.wire.umbel_pb2_grpc import ObjectsAsyncStub
-
     Pack = Callable[[bytes], tuple[bytes, wire.Compression.ValueType]]
 
 CHUNK_BYTES = 1024 * 1024
@@ -39,7 +38,7 @@ class Target(Protocol):
     def offset(self, hash: str, /) -> int:
         """Return how many bytes of an incomplete one are kept."""
 
-    def write(self, hash: str, offset: int, data: bytes, /) -> None:
+    def write(self, hash: str, offset: int, data: Data, /) -> None:
         """Add bytes to an incomplete one."""
 
     def finish(self, hash: str, size_bytes: int, /) -> object:
@@ -53,7 +52,7 @@ class Target(Protocol):
 
 
 async def push(
-    stub: ObjectsAsyncStub,
+    objects: ObjectsClient,
     item: wire.Object,
     source: Source,
     *,
@@ -63,7 +62,7 @@ async def push(
 
     Parameters
     ----------
-    stub : ObjectsAsyncStub
+    objects : ObjectsClient
         The server.
     item : Object
         The name and size of the object.
@@ -83,7 +82,7 @@ async def push(
     failures, best = 0, -1
     while True:
         try:
-            reply = await stub.Stat(wire.StatRequest(hashes=[item.hash]))
+            reply = await objects.stat(wire.StatRequest(hashes=[item.hash]))
             if not (len(reply.stored_bytes) == len(reply.complete) == 1):
                 raise ProtocolError("the server did not answer for the one object it was asked for")
             if reply.complete[0]:
@@ -91,28 +90,26 @@ async def push(
             offset = int(reply.stored_bytes[0])
             if offset > best:
                 failures, best = 0, offset
-            await _push_from(stub, item, source, offset, pack)
+            await _push_from(objects, item, source, offset, pack)
             return
         except grpc.RpcError as error:
             failures = _counted(error, failures)
 
 
 async def _push_from(
-    stub: ObjectsAsyncStub, item: wire.Object, source: Source, offset: int, pack: Pack
+    objects: ObjectsClient, item: wire.Object, source: Source, offset: int, pack: Pack
 ) -> None:
-    async def chunks() -> AsyncIterator[wire.PushChunk]:
+    async def chunks() -> AsyncIterator[bytes]:
         named: wire.Object | None = item
         position = offset
         async for data in _pieces(source, offset):
-            packed, compression = pack(data)
-            chunk = wire.Chunk(offset=position, data=packed, compression=compression)
-            yield wire.PushChunk(object=named, chunk=chunk)
+            yield write_push(named, Chunk(position, *pack(data)))
             position += len(data)
             named = None
         if named is not None:  # all bytes were there, only the end was not told
-            yield wire.PushChunk(object=named, chunk=wire.Chunk(offset=position))
+            yield write_push(named, Chunk(position))
 
-    reply = await stub.Push(chunks())
+    reply = await objects.push(chunks())
     if reply.stored_bytes != item.size_bytes:
         raise ProtocolError(
             f"the server took the object and stored {reply.stored_bytes} of its "
@@ -122,7 +119,7 @@ async def _push_from(
 
 
 async def pull(
-    stub: ObjectsAsyncStub,
+    objects: ObjectsClient,
     item: wire.Object,
     target: Target,
     *,
@@ -145,14 +142,14 @@ async def pull(
             offset = target.offset(item.hash)
             if offset > best:
                 failures, best = 0, offset
-            await _pull_from(stub, item, target, offset, accepts)
+            await _pull_from(objects, item, target, offset, accepts)
             await asyncio.to_thread(target.finish, item.hash, item.size_bytes)
         except grpc.RpcError as error:
             failures = _counted(error, failures)
 
 
 async def _pull_from(
-    stub: ObjectsAsyncStub,
+    objects: ObjectsClient,
     item: wire.Object,
     target: Target,
     offset: int,
@@ -160,20 +157,37 @@ async def _pull_from(
 ) -> None:
     if offset >= item.size_bytes:
         return
-    async for chunk in stub.Pull(wire.PullRequest(object=item, offset=offset, accepts=accepts)):
-        data = unpacked(chunk)
-        if chunk.offset != offset or offset + len(data) > item.size_bytes:
+    async for raw in objects.pull(wire.PullRequest(object=item, offset=offset, accepts=accepts)):
+        chunk = read_chunk(raw)
+        if chunk.offset != offset:
             raise ProtocolError(
-                f"{len(data)} bytes at offset {chunk.offset}, where {offset} comes next of "
-                f"{item.size_bytes}",
+                f"a chunk at offset {chunk.offset}, where {offset} comes next",
                 object=item.hash[:12],
             )
-        await asyncio.to_thread(target.write, item.hash, offset, data)
-        offset += len(data)
+        offset = await asyncio.to_thread(store, target, item, chunk)
     if offset != item.size_bytes:
         raise ProtocolError(
             f"the server sent {offset} of {item.size_bytes} bytes", object=item.hash[:12]
         )
+
+
+def store(target: Target, item: wire.Object, chunk: Chunk) -> int:
+    """Unpack a chunk and write it; return where it ends in the object.
+
+    Raises
+    ------
+    ProtocolError
+        It is not what its compression says, or reaches beyond the object.
+    """
+    data = unpacked(chunk)
+    end = chunk.offset + len(data)
+    if end > item.size_bytes:
+        raise ProtocolError(
+            f"bytes up to {end} of an object that has {item.size_bytes}", object=item.hash[:12]
+        )
+    if data:
+        target.write(item.hash, chunk.offset, data)
+    return end
 
 
 def packer(compression: wire.Compression.ValueType) -> Pack:
@@ -183,7 +197,7 @@ def packer(compression: wire.Compression.ValueType) -> Pack:
     --------
     >>> pack = packer(wire.COMPRESSION_ZSTD)
     >>> data, compression = pack(b"umbel" * 100)
-    >>> len(data) < 100, unpacked(wire.Chunk(data=data, compression=compression))[:5]
+    >>> len(data) < 100, unpacked(Chunk(0, data, compression))[:5]
     (True, b'umbel')
     """
     if compression != wire.COMPRESSION_ZSTD:
@@ -199,7 +213,7 @@ def packer(compression: wire.Compression.ValueType) -> Pack:
     return pack
 
 
-def unpacked(chunk: wire.Chunk) -> bytes:
+def unpacked(chunk: Chunk | wire.Chunk) -> Data:
     """Return the bytes of a chunk.
 
     Raises

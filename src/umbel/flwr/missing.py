@@ -11,32 +11,9 @@ class NotInUmbel(UsageError, ImportError):
     code = "U106"
 
 
-_DP = "differential privacy comes with a later release; leave the wrapper off until then"
-_SECAGG = "secure aggregation comes with a later release; leave the workflow or mod off until then"
-
 LATER = {
-    "DPFedAvgAdaptive": _DP,
-    "DPFedAvgFixed": _DP,
-    "DPFedAvgNumPyClient": _DP,
-    "DifferentialPrivacyClientSideAdaptiveClipping": _DP,
-    "DifferentialPrivacyClientSideFixedClipping": _DP,
-    "DifferentialPrivacyServerSideAdaptiveClipping": _DP,
-    "DifferentialPrivacyServerSideFixedClipping": _DP,
     "FedAvgAndroid": "subclass FedAvg and turn the clients' bytes into arrays in aggregate_fit",
     "FedXgbNnAvg": "Flower gave it up; FedXgbBagging and FedXgbCyclic are here",
-    "GaussianPrivacyEvent": _DP,
-    "LocalDpMod": _DP,
-    "PrivacyAccountant": _DP,
-    "PrivacyBudgetExhausted": _DP,
-    "PrivacyConfig": _DP,
-    "PrivacySpent": _DP,
-    "RdpAccountant": _DP,
-    "SecAggPlusWorkflow": _SECAGG,
-    "SecAggWorkflow": _SECAGG,
-    "adaptiveclipping_mod": _DP,
-    "fixedclipping_mod": f"{_DP}; umbel.clientapp.clipping_mod(max_norm) clips on the client today",
-    "secagg_mod": _SECAGG,
-    "secaggplus_mod": _SECAGG,
     "tested_datasets": "any data set will do: nothing is said of those that are not on a list",
 }
 """Names that are still to come, or have no use here, and what to do instead."""

@@ -179,7 +179,8 @@ class Server:
         if self.run is not None:
             self.run.result = result
             name = type(self.strategy).__name__
-            self.run.emit("strategy_started", strategy=name, num_rounds=num_rounds)
+            # It is none of the calls of strategy.start, which are numbered from 1.
+            self.run.emit("strategy_started", strategy=name, num_rounds=num_rounds, start=0)
         return result
 
     def _begin_phase(self, phase: str, instructions: Sequence[tuple[ClientProxy, Any]]) -> None:

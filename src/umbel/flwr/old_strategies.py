@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from logging import WARNING
 from typing import Any
 
-from umbel import strategies
+from umbel import serverapp, strategies
 from umbel.base import ConfigError
 from umbel.flwr.instructions import (
     EvaluateIns,
@@ -65,7 +65,7 @@ class FedAvg(Strategy):
         self.fit_metrics_aggregation_fn = fit_metrics_aggregation_fn
         self.evaluate_metrics_aggregation_fn = evaluate_metrics_aggregation_fn
         self.inplace = inplace
-        self._rule = self._make_rule()
+        self._rule: serverapp.Strategy = self._make_rule()
         self._model = None if initial_parameters is None else initial_parameters.to_record()
 
     def _make_rule(self) -> strategies.FedAvg:

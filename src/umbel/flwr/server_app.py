@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from umbel import serverapp
 from umbel.base import UsageError
 from umbel.flwr.history import History
 from umbel.flwr.managers import ClientManager, SimpleClientManager, register_nodes
-from umbel.flwr.missing import NotInUmbel
 from umbel.flwr.old_server import Server, ServerConfig
 from umbel.flwr.old_strategy import Strategy
 from umbel.records import Context
@@ -114,29 +112,3 @@ class LegacyContext(Context):
         self.strategy = strategy
         self.client_manager = client_manager or SimpleClientManager()
         self.history = History()
-
-
-class DefaultWorkflow:
-    """The older API's rounds as one callable.
-
-    Raises
-    ------
-    NotInUmbel
-        A workflow of the app's own is to stand in for a phase.
-    """
-
-    def __init__(self, fit_workflow: Any = None, evaluate_workflow: Any = None) -> None:
-        if fit_workflow is not None or evaluate_workflow is not None:
-            raise NotInUmbel(
-                "Umbel has no workflows for a single phase",
-                hint="subclass Server and override fit_round or evaluate_round",
-            )
-
-    def __call__(self, grid: Grid, context: LegacyContext) -> None:
-        """Run all rounds; ``context.history`` has what they left behind."""
-        parts = ServerAppComponents(
-            config=context.config,
-            strategy=context.strategy,
-            client_manager=context.client_manager,
-        )
-        context.history = run_rounds(grid, parts)

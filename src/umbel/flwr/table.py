@@ -46,8 +46,29 @@ _INSTRUCTIONS = _names(
     "NDArrayInt Properties ReconnectIns Scalar Status Value",
 )
 _CLIENT_APP = _names(f"{_HERE}.client_app", "ClientApp ClientFn ClientFnExt")
-_MODS = _names("umbel.clientapp", "message_size_mod") | _names(
-    f"{_HERE}.client_app", "arrays_size_mod"
+_DP_MODS = _names(f"{_HERE}.dp_mods", "LocalDpMod adaptiveclipping_mod fixedclipping_mod")
+_MODS = (
+    _names("umbel.clientapp", "message_size_mod")
+    | _names(f"{_HERE}.client_app", "arrays_size_mod")
+    | _DP_MODS
+)
+_DP_CONSTANTS = _names(
+    f"{_HERE}.dp_norms", "CLIENTS_DISCREPANCY_WARNING KEY_CLIPPING_NORM KEY_NORM_BIT"
+)
+_DP_NORMS = _names(
+    f"{_HERE}.dp_norms",
+    "adaptive_clip_inputs_inplace add_gaussian_noise_inplace add_gaussian_noise_to_params "
+    "clip_inputs_inplace compute_adaptive_clip_model_update compute_adaptive_noise_params "
+    "compute_clip_model_update compute_stdv get_norm",
+)
+_DP_WRAPPERS = (
+    "DifferentialPrivacyClientSideAdaptiveClipping DifferentialPrivacyClientSideFixedClipping "
+    "DifferentialPrivacyServerSideAdaptiveClipping DifferentialPrivacyServerSideFixedClipping"
+)
+_ACCOUNTING = _names(
+    f"{_HERE}.accounting",
+    "GaussianPrivacyEvent NeighboringRelation PrivacyAccountant PrivacyConfig PrivacySpent "
+    "RdpAccountant SamplingMethod",
 )
 _CLIENTS = _names(f"{_HERE}.clients", "Client NumPyClient")
 _GRID = {"Grid": "umbel.serverapp:Grid"}
@@ -68,16 +89,21 @@ _OLD_STRATEGIES = (
     | _names(f"{_HERE}.old_qfedavg", "QFedAvg")
     | _names(f"{_HERE}.old_trees", "FedXgbBagging FedXgbCyclic")
 )
+_OLD_DP = _names(f"{_HERE}.old_dp", _DP_WRAPPERS)
+_OLD_DPFEDAVG = _names(f"{_HERE}.old_dpfedavg", "DPFedAvgAdaptive DPFedAvgFixed")
 _STRATEGY = {
     "Result": "umbel.serverapp:Result",
     "Strategy": f"{_HERE}.message_strategies:Strategy",
 }
-_STRATEGIES = _names(f"{_HERE}.message_strategies", " ".join(ADOPTED))
+_DP_STRATEGIES = _names(f"{_HERE}.dp_strategies", _DP_WRAPPERS)
+_STRATEGIES = _names(f"{_HERE}.message_strategies", " ".join(ADOPTED)) | _DP_STRATEGIES
 _STRATEGY_PARTS = _names(
     f"{_HERE}.message_strategies",
     "aggregate_arrayrecords aggregate_metricrecords log_strategy_start_info sample_nodes",
 )
-_WORKFLOW = _names(f"{_HERE}.server_app", "DefaultWorkflow")
+_WORKFLOW = _names(f"{_HERE}.workflows", "DefaultWorkflow")
+_SECAGG_WORKFLOWS = _names(f"{_HERE}.secagg_workflows", "SecAggPlusWorkflow SecAggWorkflow")
+_SECAGG_MODS = _names(f"{_HERE}.secagg_workflows", "secagg_mod secaggplus_mod")
 _LOGS = _names(f"{_HERE}.logs", "configure log logger update_console_handler")
 _SETTINGS = _names(f"{_HERE}.settings", "flatten_dict fuse_dicts parse_config_args unflatten_dict")
 _START_SERVER = _names(f"{_HERE}.connected", "start_server")
@@ -90,7 +116,8 @@ MODULES: dict[str, Names] = {
     "client.app": {},
     "client.client": _names(f"{_HERE}.clients", "Client"),
     "client.client_app": _CLIENT_APP,
-    "client.mod": _MODS,
+    "client.dpfedavg_numpy_client": _names(f"{_HERE}.old_dpfedavg", "DPFedAvgNumPyClient"),
+    "client.mod": _MODS | _SECAGG_MODS,
     "client.numpy_client": _names(f"{_HERE}.clients", "NumPyClient"),
     "client.typing": {
         "ClientAppCallable": "umbel.clientapp:Handler",
@@ -119,6 +146,8 @@ MODULES: dict[str, Names] = {
     "common.config": _SETTINGS,
     "common.constant": {"ErrorCode": "umbel.records:ErrorCode"},
     "common.context": _names("umbel.records", "Context"),
+    "common.differential_privacy": _DP_NORMS | _DP_CONSTANTS,
+    "common.differential_privacy_constants": _DP_CONSTANTS,
     "common.logger": _LOGS,
     "common.message": _names("umbel.records", "Error Message Metadata"),
     "common.parameter": _PARAMETERS,
@@ -144,22 +173,32 @@ MODULES: dict[str, Names] = {
     "server.server_app": _names(f"{_HERE}.server_app", "ServerApp"),
     "server.server_config": _names(f"{_HERE}.old_server", "ServerConfig"),
     "server.serverapp_components": _names(f"{_HERE}.server_app", "ServerAppComponents"),
-    "server.strategy": _OLD_STRATEGY | _OLD_STRATEGIES,
+    "server.strategy": _OLD_STRATEGY | _OLD_STRATEGIES | _OLD_DP | _OLD_DPFEDAVG,
+    "server.strategy.dp_adaptive_clipping": _OLD_DP,
+    "server.strategy.dp_fixed_clipping": _OLD_DP,
+    "server.strategy.dpfedavg_adaptive": _OLD_DPFEDAVG,
+    "server.strategy.dpfedavg_fixed": _OLD_DPFEDAVG,
     "server.strategy.aggregate": _names(
         f"{_HERE}.means",
         "aggregate aggregate_bulyan aggregate_inplace aggregate_krum aggregate_median "
         "aggregate_qffl aggregate_trimmed_avg weighted_loss_avg",
     ),
     "server.strategy.strategy": _OLD_STRATEGY,
-    "server.workflow": _WORKFLOW,
+    "server.workflow": _WORKFLOW | _SECAGG_WORKFLOWS,
+    "server.workflow.constant": _names(
+        f"{_HERE}.workflows", "Key MAIN_CONFIGS_RECORD MAIN_PARAMS_RECORD"
+    ),
     "server.workflow.default_workflows": _WORKFLOW,
-    "serverapp": _names(f"{_HERE}.server_app", "ServerApp") | _GRID,
+    "serverapp": _names(f"{_HERE}.server_app", "ServerApp") | _GRID | _ACCOUNTING,
     "serverapp.exception": {
         "AggregationError": "umbel.base:AggregationError",
         "AppExitException": "umbel.base:UmbelError",
         "InconsistentMessageReplies": "umbel.base:RejectedReply",
+        "PrivacyBudgetExhausted": "umbel.base:PrivacyBudgetExhausted",
     },
     "serverapp.strategy": _STRATEGY | _STRATEGIES,
+    "serverapp.strategy.dp_adaptive_clipping": _DP_STRATEGIES,
+    "serverapp.strategy.dp_fixed_clipping": _DP_STRATEGIES,
     "serverapp.strategy.result": {"Result": "umbel.serverapp:Result"},
     "serverapp.strategy.strategy": _names(f"{_HERE}.message_strategies", "Strategy"),
     "serverapp.strategy.strategy_utils": _STRATEGY_PARTS,
@@ -174,6 +213,7 @@ MODULES |= {
 MODULES |= {
     f"serverapp.strategy.{name.lower()}": {name: reference}
     for name, reference in _STRATEGIES.items()
+    if name not in _DP_STRATEGIES
 }
 
 DEPRECATED = {

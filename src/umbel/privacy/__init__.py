@@ -62,7 +62,11 @@ from umbel.privacy.noise import (
 from umbel.privacy.noisematrix import NoiseMatrix, NoiseStream
 from umbel.privacy.participation import MinSeparation
 from umbel.privacy.shares import Mechanism, NoiseShare
-from umbel.privacy.statement import WITHOUT_NOISE, PrivacyStatement
+from umbel.privacy.statement import (
+    WITHOUT_NOISE,
+    PrivacyStatement,
+    Unit,
+)
 from umbel.privacy.tree import TreeAggregation
 
 __all__ = [
@@ -99,6 +103,7 @@ __all__ = [
     "SkellamEvent",
     "Spent",
     "TreeAggregation",
+    "Unit",
     "calibrate",
     "chance",
     "clip",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from umbel.privacy.events import Adjacency, Sampling, sampling_from_json, sampling_to_json
@@ -14,8 +14,10 @@ _NEIGHBOURS: dict[str, str] = {
     "replace-one": "the data of one {unit} are replaced by any other",
 }
 
-WITHOUT_NOISE = "the models of other calls of strategy.start, which had no noise"
-"""What a statement does not cover if part of a run was not private."""
+WITHOUT_NOISE = "the models of calls of strategy.start without noise"
+"""What a statement does not cover where a run has trained without privacy as well."""
+
+Unit = Literal["user", "client", "record"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class PrivacyStatement:
 
     epsilon: float
     delta: float
-    unit: Literal["user", "client", "record"]
+    unit: Unit
     adjacency: Adjacency
     sampling: Sampling
     mechanism: str
@@ -85,11 +87,6 @@ class PrivacyStatement:
             f"{self.accountant.upper()} accountant.\n"
             f"Covers: {_listed(self.covers)}. Not covered: {_listed(self.not_covered)}."
         )
-
-    def less(self, *things: str) -> PrivacyStatement:
-        """Return the same statement, which says that it does not cover these either."""
-        new = tuple(thing for thing in things if thing not in self.not_covered)
-        return replace(self, not_covered=(*new, *self.not_covered))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values; an infinite ε is the text ``"Infinity"``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 from umbel.secagg.transcript import digest
 
@@ -61,14 +62,18 @@ class Graph:
         """Return a client's neighbours in ascending order."""
         return tuple(other for other in self.closed(node) if other != node)
 
-    def connected(self, present: Collection[int]) -> bool:
-        """Return whether those present hang together.
+    def groups(self, present: Collection[int]) -> list[int]:
+        """Return the sizes of the groups in which those present hang together, largest first.
 
-        Otherwise the sum of each part would come out, not only the sum of all.
+        With more than one, the sum of each would come out, not only the sum of all.
         """
         if not self._half:
-            return True
+            return [len(present)]
         places = sorted(self._place[node] for node in present)
-        ends = zip(places, [*places[1:], places[0] + len(self._ring)], strict=True)
-        # One gap that no edge spans cuts a ring open; two cut it apart.
-        return sum(after - before > self._half for before, after in ends) <= 1
+        following = [*places[1:], places[0] + len(self._ring)]
+        # Gaps that no edge spans; one cuts a ring open, two cut it apart.
+        cuts = [i for i, end in enumerate(following) if end - places[i] > self._half]
+        if len(cuts) < 2:
+            return [len(places)]
+        sizes = [after - before for before, after in pairwise([cuts[-1] - len(places), *cuts])]
+        return sorted(sizes, reverse=True)

@@ -11,7 +11,7 @@ import numpy as np
 from umbel.base import ConfigError, UsageError, content_hash
 from umbel.records import ConfigRecord, MetricRecord, RecordDict, encode
 from umbel.secagg.fixedpoint import FixedPoint
-from umbel.updates import Arrays, NDArray
+from umbel.updates import Arrays, NDArray, SharedRandomK, matches, trainable
 
 SECAGG_RECORD = "secagg"
 """The record of a message that speaks of secure aggregation; it is no part of what is agreed on."""
@@ -39,6 +39,13 @@ class Plan:
         The metrics that are summed along, and the largest magnitude of each.
     noise : str
         What clients add to their updates, in words that are not read here; empty for nothing.
+    personal : sequence of str
+        Patterns of the names of arrays that every client keeps for itself.
+    fraction : float
+        The part of the entries that is summed, of each array that :func:`trainable` gives; all
+        clients draw the same, by a seed that the server sends.
+    error_feedback : bool
+        Whether clients send later what was not drawn; without, the sum is that much larger.
 
     Examples
     --------
@@ -56,6 +63,17 @@ class Plan:
     record: str = "arrays"
     metrics: Mapping[str, float] = field(default_factory=dict)
     noise: str = ""
+    personal: tuple[str, ...] = ()
+    fraction: float = 1.0
+    error_feedback: bool = True
+
+    @property
+    def rounds_by_chance(self) -> bool:
+        """Whether clients round up or down by chance: with few bits, the mean is right that way.
+
+        Rounded to the nearest, small updates would all be zero.
+        """
+        return self.bits == 16
 
     def codec(self, cohort: int) -> FixedPoint:
         """Return the fixed point of a cohort of this size.
@@ -67,6 +85,17 @@ class Plan:
         """
         metrics = {_METRIC + name: bound for name, bound in self.metrics.items()}
         return FixedPoint({**metrics, **self.clip}, self.weight_max, cohort, self.bits)
+
+    def shared(self, arrays: Arrays) -> dict[str, NDArray]:
+        """Return the arrays that are not personal."""
+        return {key: value for key, value in arrays.items() if not matches(key, self.personal)}
+
+    def codes(self, arrays: Arrays, seed: int) -> dict[str, SharedRandomK]:
+        """Return how the arrays are compressed of which not all entries are summed."""
+        compressor = SharedRandomK(self.fraction)
+        if compressor.keeps_all:
+            return {}
+        return {key: compressor.drawn(seed, key) for key in trainable(self.shared(arrays))}
 
     def parts(self, arrays: Arrays, metrics: MetricRecord) -> dict[str, NDArray]:
         """Return the arrays that are summed: the metrics, and those of the model.
@@ -89,7 +118,11 @@ class Plan:
 
     def origin(self, arrays: Arrays) -> dict[str, NDArray]:
         """Return what the parts are measured from: zero, and the model that was sent."""
-        return {_METRIC + name: np.zeros(()) for name in self.metrics} | dict(arrays)
+        origin: dict[str, NDArray] = {_METRIC + name: np.zeros(()) for name in self.metrics}
+        origin |= self.shared(arrays)
+        for key, code in self.codes(arrays, 0).items():
+            origin[key] = np.zeros(code.count(arrays[key].size))
+        return origin
 
     def split(self, parts: Arrays) -> tuple[dict[str, NDArray], MetricRecord]:
         """Return the arrays and the metrics of ``parts``."""
@@ -109,6 +142,9 @@ class Plan:
             "metrics": list(self.metrics),
             "metric-bounds": [float(bound) for bound in self.metrics.values()],
             "noise": self.noise,
+            "personal": list(self.personal),
+            "fraction": float(self.fraction),
+            "error-feedback": self.error_feedback,
         }
 
     @classmethod
@@ -129,6 +165,9 @@ class Plan:
                 str(config["record"]),
                 dict(zip(config["metrics"], config["metric-bounds"], strict=True)),
                 str(config["noise"]),
+                tuple(config["personal"]),
+                float(config["fraction"]),
+                bool(config["error-feedback"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(

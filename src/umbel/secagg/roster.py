@@ -210,10 +210,14 @@ class Roster:
         SecAggAborted
             With the reason.
         """
-        if not self.graph.connected(survivors):
+        largest, *others = self.graph.groups(survivors)
+        if others:
             raise SecAggAborted(
-                "the survivors fall apart into groups, and the sum of each would come out",
+                f"the {len(survivors)} survivors fall apart into groups of {largest} and fewer, "
+                "and the sum of each would come out",
                 hint="raise the degree, or run the round again",
+                left=largest,
+                needed=len(survivors),
             )
 
     def payload(self) -> Payload:

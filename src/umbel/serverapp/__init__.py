@@ -6,7 +6,7 @@ from umbel.serverapp.ending import conclude, note_failure, note_success
 from umbel.serverapp.frozen import frozen_copy
 from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
-from umbel.serverapp.privacyledger import RunLedger
+from umbel.serverapp.privacyledger import RunLedger, cut_off
 from umbel.serverapp.replies import Replies
 from umbel.serverapp.result import Failure, Result, RoundTiming, failure_causes
 from umbel.serverapp.rounds import NOT_FINITE, require_finite
@@ -47,6 +47,7 @@ __all__ = [
     "Strategy",
     "WeightedSampler",
     "conclude",
+    "cut_off",
     "failure_causes",
     "frozen_copy",
     "no_reply",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
 
 from umbel.base import ConfigError
 from umbel.privacy import (
@@ -14,8 +15,10 @@ from umbel.privacy import (
     PrivacyLedger,
     PrivacyStatement,
     Spent,
+    Unit,
 )
 from umbel.serverapp.run import Run
+from umbel.serverapp.runlog import LogEntry
 
 Describe = Callable[[float], PrivacyStatement]
 """Says what the run promises, given the epsilon of all releases so far."""
@@ -38,8 +41,9 @@ class RunLedger:
         How to count.
     adjacency : {"add-or-remove-one", "zero-out", "replace-one"}
         Which data sets are neighbours.
-    unit : {"client", "record"}
-        What it is in which they differ.
+    unit : {"client", "user", "record"}
+        Whose data are protected. What hides a client hides its records too, and is counted for
+        them; unless it is made, in the same call of ``start``, from what hides these already.
 
     Raises
     ------
@@ -70,18 +74,22 @@ class RunLedger:
         delta: float,
         accountant: AccountantName,
         adjacency: Adjacency,
-        unit: Literal["client", "record"] = "client",
+        unit: Unit = "client",
     ) -> None:
         self._run = run
         self._has_budget = epsilon is not None
         self._ledger = PrivacyLedger(epsilon, delta, accountant=accountant, adjacency=adjacency)
-        released = [e.data for e in run.log.entries() if e.event == "privacy_spent"]
+        entries = list(run.log.entries())
+        released = _counted(entries, unit, run.start)
         for data in released:
-            _check_neighbours(data["statement"], adjacency, unit)
+            _check_adjacency(data["statement"], adjacency)
         self._ledger.replay(Spent.from_json(data) for data in released)
         self._known = {entry.key for entry in self._ledger.entries}
-        self._paid = {(data["start"], data["round"]) for data in released}
-        self._bare = bool({*range(1, run.start)}.difference(data["start"] for data in released))
+        self._first: dict[tuple[int, int], tuple[str | int, ...]] = {}
+        for data in released:
+            self._first.setdefault((data["start"], data["round"]), tuple(data["key"]))
+        paid = {data["start"] for data in released}
+        self._has_gaps = any(start < run.start for start in _trained(entries) - paid)
 
     def check(self, event: Event, count: int = 1) -> None:
         """Raise ``PrivacyBudgetExhausted`` if a round with this event would exceed the budget.
@@ -89,27 +97,36 @@ class RunLedger:
         A round that was paid for before a crash may be done again: if it comes to the same, it
         costs nothing, and if not, ``spend`` refuses.
         """
-        is_paid = (self._run.start, self._run.server_round) in self._paid
+        is_paid = self._place in self._first
         if self._has_budget and not is_paid:
             self._ledger.check(event, count)
 
     def spend(
-        self, key: tuple[str | int, ...], event: Event, describe: Describe, count: int = 1
+        self,
+        key: tuple[str | int, ...],
+        event: Event,
+        describe: Describe,
+        count: int = 1,
+        *,
+        anew: Event | None = None,
     ) -> PrivacyStatement:
         """Enter a release before it is made; when this returns, the disk knows of it.
 
         The same key again is the same release, and is not entered again. The statement is also that
-        of the run's result from now on.
+        of the run's result from now on. ``anew`` is what is entered in place of the event where a
+        process before has released something else in this round.
 
         Raises
         ------
         PrivacyBudgetExhausted
             It would exceed the budget. Nothing was entered, and nothing may be released.
         """
+        if anew is not None and self._first.get(self._place, key) != key:
+            event = anew
         spent = self._ledger.spend(key, event, count)
         statement = describe(self._ledger.epsilon)
-        if self._bare:
-            statement = statement.less(WITHOUT_NOISE)
+        if self._has_gaps:
+            statement = replace(statement, not_covered=(*statement.not_covered, WITHOUT_NOISE))
         run = self._run
         if key not in self._known:
             self._known.add(key)
@@ -130,12 +147,63 @@ class RunLedger:
             run.result.privacy = statement
         return statement
 
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self._run.start, self._run.server_round
 
-def _check_neighbours(statement: dict[str, Any], adjacency: Adjacency, unit: str) -> None:
-    before = statement["adjacency"], statement["unit"]
-    if before != (adjacency, unit):
+
+def _check_adjacency(statement: dict[str, Any], adjacency: Adjacency) -> None:
+    before = statement["adjacency"]
+    if before != adjacency:
         raise ConfigError(
-            f"the run has spent privacy for neighbours by {before[0]!r} of a {before[1]}, and is "
-            f"to spend more for neighbours by {adjacency!r} of a {unit}: the two do not add up",
+            f"the run has spent privacy for neighbours by {before!r}, and is to spend more for "
+            f"neighbours by {adjacency!r}: the two do not add up",
             hint="keep to one kind of sampler and of noise in a run",
         )
+
+
+def cut_off(run: Run) -> dict[int, list[tuple[int, ...]]]:
+    """Return whom the rounds that are done again had asked to train, by round.
+
+    Those are the rounds of this call of ``strategy.start`` after the checkpoint that the run goes
+    on from; a round may have been cut off more than once.
+    """
+    asked: list[tuple[int, tuple[int, ...]]] = []
+    found: dict[int, list[tuple[int, ...]]] = {}
+    for entry in run.log.entries() if run.resume else ():
+        match entry.event:
+            case "checkpoint_saved":
+                asked = []
+            case "phase_started" if entry.data["phase"] == "train":
+                asked.append((entry.data["round"], tuple(entry.data["nodes"])))
+            case "run_resumed":
+                found = {}
+                if run.start == max(1, entry.data["start"]):
+                    for number, nodes in asked:
+                        found.setdefault(number, []).append(nodes)
+    return found
+
+
+def _counted(entries: Iterable[LogEntry], unit: Unit, start: int) -> list[dict[str, Any]]:
+    """Return the releases that count for a unit."""
+    spent = [entry.data for entry in entries if entry.event == "privacy_spent"]
+    of_records = [data for data in spent if data["statement"]["unit"] == "record"]
+    if unit != "record":
+        return [data for data in spent if data["statement"]["unit"] != "record"]
+    made_from_them = {start, *(data["start"] for data in of_records)}
+    return [
+        data
+        for data in spent
+        if data["statement"]["unit"] == "record" or data["start"] not in made_from_them
+    ]
+
+
+def _trained(entries: Iterable[LogEntry]) -> set[int]:
+    """Return the calls of ``strategy.start`` that have asked clients to train."""
+    start, trained = 0, set()
+    for entry in entries:
+        if entry.event in ("strategy_started", "run_resumed"):
+            start = entry.data.get("start", start)
+        elif entry.event == "phase_started" and entry.data["phase"] == "train":
+            trained.add(start)
+    return trained

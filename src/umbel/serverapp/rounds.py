@@ -96,7 +96,12 @@ class RoundLoop:
         if self._finished:
             return result
         if not self._begun:
-            run.emit("strategy_started", strategy=self._strategy.summary(), num_rounds=num_rounds)
+            run.emit(
+                "strategy_started",
+                strategy=self._strategy.summary(),
+                num_rounds=num_rounds,
+                start=run.start,
+            )
             self._evaluate_on_server(RoundTiming())
             self._save(0, finished=num_rounds == 0)
         for server_round in range(self._rounds_done + 1, num_rounds + 1):
@@ -208,6 +213,7 @@ class RoundLoop:
             replies=error.context.get("replies"),
             needed=error.context.get("needed"),
             then=then,
+            reason=error.message,
         )
         if then == "end":
             raise error

@@ -110,6 +110,7 @@ class Run:
     checkpoints: Checkpoints | None = field(default=None, init=False, repr=False)
     _secrets: Secrets = field(init=False, repr=False)
     _failed_before: int = field(default=0, init=False, repr=False)
+    _phase_type: str = field(default="", init=False, repr=False)
 
     def __post_init__(self) -> None:
         past: Past | None = None
@@ -225,9 +226,12 @@ class Run:
         for observer in self.observers:
             observer(RunEvent(event, data))
 
-    def begin_phase(self, phase: str, nodes: Sequence[int]) -> None:
-        """Say that messages of one kind are about to go to these nodes."""
+    def begin_phase(
+        self, phase: str, nodes: Sequence[int], message_type: str | None = None
+    ) -> None:
+        """Say that messages of one type, by default the phase's name, are about to go to nodes."""
         self.phase, self.cohort = phase, tuple(int(node) for node in nodes)
+        self._phase_type = message_type or phase
         self._failed_before = len(self.failures)
         self.emit(
             "phase_started",
@@ -260,11 +264,14 @@ class Run:
             failed=failed,
         )
 
-    def fail(self, node_id: int, error: Error, phase: str | None = None) -> None:
-        """Record that a node gave no usable reply, here and in the result of the strategy."""
+    def fail(self, node_id: int, error: Error, message_type: str | None = None) -> None:
+        """Record that a node gave no usable reply, here and in the result of the strategy.
+
+        It belongs to the phase in progress, unless the message was of another type.
+        """
         failure = Failure(
             self.server_round,
-            self.phase if phase is None else phase,
+            self.phase if message_type in (None, self._phase_type) else message_type,
             int(node_id),
             error.kind or "Error",
             error.reason or "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from umbel.base import ROUND_TIMEOUT_S, ConfigError, RejectedReply, Seeds
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -64,7 +64,7 @@ class Strategy(ABC):
     require_finite: bool = True
     sampling_seeds: Seeds | None = None
     """What samplers draw from instead of the seeds of the run, where chance is to be a secret."""
-    looks_at_clients: ClassVar[bool] = False
+    looks_at_clients: bool = False
     """Whether it asks clients about their data before it chooses among them."""
 
     @abstractmethod

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from umbel.base import NodeLost, exit_text
+from umbel.base import NodeLost, exit_text, raise_open_files_limit
 from umbel.simulation.channel import Channel, Closed
 from umbel.simulation.executor import Done, Executor, Lost, Running, join
 from umbel.simulation.launcher import Template
@@ -21,7 +21,6 @@ from umbel.simulation.segments import (
     SegmentPool,
     SegmentReader,
     open_segment,
-    raise_open_files_limit,
 )
 from umbel.simulation.tasks import AppSpec, Batch, Buffers, Report
 from umbel.simulation.template import PROGRESS

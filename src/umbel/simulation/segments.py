@@ -7,7 +7,6 @@ as much as used memory, to write and to map, so segments and mappings are used a
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import mmap
 import os
@@ -189,10 +188,3 @@ def open_segment(fd: int, size: int) -> memoryview:
         return body.toreadonly()
     finally:
         os.close(fd)
-
-
-def raise_open_files_limit() -> None:
-    """Let this process and those it starts open as many files as the system allows."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS calls it infinite, and refuses it
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -4,6 +4,7 @@ from umbel.strategies.bulyan import Bulyan
 from umbel.strategies.centeredclipping import CenteredClipping
 from umbel.strategies.centraldp import CentralDP, Clipping, with_central_dp
 from umbel.strategies.clientdp import ClientDP, with_client_dp
+from umbel.strategies.clippedmean import WITHIN, ClippedMean
 from umbel.strategies.compression import Compressed, with_compression
 from umbel.strategies.correlateddp import CorrelatedDP, with_correlated_dp
 from umbel.strategies.distributeddp import DistributedDP, with_distributed_dp
@@ -31,12 +32,15 @@ from umbel.strategies.powerofchoice import PowerOfChoice
 from umbel.strategies.qfedavg import QFedAvg
 from umbel.strategies.scaffold import Scaffold
 from umbel.strategies.secagg import SecurelyAggregated, with_secagg
+from umbel.strategies.wrapper import Wrapper
 
 __all__ = [
+    "WITHIN",
     "Bulyan",
     "CenteredClipping",
     "CentralDP",
     "ClientDP",
+    "ClippedMean",
     "Clipping",
     "Compressed",
     "CorrelatedDP",
@@ -70,6 +74,7 @@ __all__ = [
     "QFedAvg",
     "Scaffold",
     "SecurelyAggregated",
+    "Wrapper",
     "with_central_dp",
     "with_client_dp",
     "with_compression",

@@ -102,9 +102,10 @@ class CentralDP(Wrapper):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         run = grid.run
-        if not run.simulated:
-            # The run's seed is told to others, and who knows the cohorts gains by their chance.
-            self.sampling_seeds = Seeds(0).child(run.secret("sampling").hex())
+        # The run's seed is told to others, and who knows the cohorts gains by their chance. Each
+        # call of start has cohorts of its own: what is accounted for are independent samples.
+        root = run.seeds if run.simulated else Seeds(0).child(run.secret("sampling").hex())
+        self.sampling_seeds = root.child("start", run.start)
         same = SameNodes(grid)
         messages = list(super().configure_train(server_round, arrays, config, same))
         self._sampling = self._drawn(messages, same, server_round)
@@ -165,7 +166,8 @@ class CentralDP(Wrapper):
         secret = run.secret("noise")
         # The noise follows from what it hides: the same sum again, after a crash, is the same
         # release; and another sum has noise of its own, so that no difference takes it away.
-        digest = _digest(secret, update, mean.count, within, self.clipping)
+        told = (mean.count, within, self.clipping, self.cohort, self.noise_multiplier)
+        digest = _digest(secret, update, *told)
         key = (run.start, server_round, digest)
         source = NoiseSource(secret, seeded=run.simulated)
         noise = self._noise(run, source, key, update)
@@ -177,7 +179,8 @@ class CentralDP(Wrapper):
             fraction = self.clipping.fraction(within, mean.count, self.cohort, float(drawn))
             self.clipping = self.clipping.after(fraction)
         metrics = MetricRecord({k: v for k, v in mean.metrics.items() if k != WITHIN})
-        return Mean(arrays, metrics, self.cohort, mean.count)
+        # How many there were is not told to the strategy inside, whose steps all see.
+        return Mean(arrays, metrics, self.cohort, self.cohort)
 
     def _drawn(self, messages: Sequence[Message], grid: SameNodes, server_round: int) -> Sampling:
         """Return how the nodes were drawn, after checking that they were so."""
@@ -190,7 +193,9 @@ class CentralDP(Wrapper):
     def _noise(self, run: Run, source: NoiseSource, key: Key, update: Arrays) -> Arrays:
         """Spend what the release of a sum costs, and return the noise that hides it."""
         describe = partial(self._statement, source.randomness)
-        self._ledger_of(run).spend(key, self._event(), describe)
+        # Done anew after a crash, a round has the cohort that it had: that is no second chance.
+        anew = GaussianEvent(self.noise_multiplier)
+        self._ledger_of(run).spend(key, self._event(), describe, anew=anew)
         return source.gaussian(update, self._noise_std(), "update", *key)
 
     def _event(self) -> Event:
@@ -247,7 +252,7 @@ class CentralDP(Wrapper):
             not_covered=(
                 *metrics,
                 "the clients' evaluation metrics",
-                "who took part and who failed",
+                "who takes part or fails, and whether enough reply",
             ),
         )
 

@@ -195,9 +195,14 @@ def _parts(content: RecordDict) -> tuple[Arrays, MetricRecord]:
 
 
 def check_shapes(expected: Mapping[str, Any], arrays: Arrays) -> None:
-    """Raise ``RejectedReply`` unless a reply holds the arrays that are expected."""
+    """Raise ``RejectedReply`` unless a reply holds the arrays expected, of real numbers."""
     found = {key: value.shape for key, value in arrays.items()}
     if found == expected:
+        for key, value in arrays.items():
+            if value.dtype.kind in "cSUMm":
+                raise RejectedReply(
+                    f"it holds an array of {value.dtype}, not real numbers", key=key
+                )
         return
     wrong = sorted(k for k in {*expected, *found} if expected.get(k) != found.get(k))
     raise RejectedReply(

@@ -10,8 +10,17 @@ import numpy as np
 from umbel.base import ConfigError
 from umbel.records import Array, ArrayRecord, ConfigRecord, Message
 from umbel.serverapp import Grid, Strategy
+from umbel.strategies.secagg import SecurelyAggregated
 from umbel.strategies.wrapper import Wrapper
-from umbel.updates import BATCH_STATISTICS, Aggregator, Compressor, OfUpdates, narrowed, trainable
+from umbel.updates import (
+    BATCH_STATISTICS,
+    COMPRESSION_RECORD,
+    Aggregator,
+    Compressor,
+    OfUpdates,
+    narrowed,
+    trainable,
+)
 
 Narrow: TypeAlias = Literal["float16", "bfloat16"]
 
@@ -46,12 +55,16 @@ class Compressed(Wrapper):
         self.compressor = compressor
         self.dense = tuple(dense)
         self.downlink = downlink
+        self._seed = 0
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         messages = self._lent().configure_train(server_round, arrays, config, grid)
-        return self._narrow(messages)
+        if not self.compressor.draws_alike or self.compressor.keeps_all:
+            return self._narrow(messages)
+        self._seed = self.shared_seed(grid.run)
+        return self._told(self._narrow(messages), ConfigRecord({"seed": self._seed}))
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -70,10 +83,15 @@ class Compressed(Wrapper):
             folds = inner.train_aggregator(server_round)
         finally:
             inner.current_arrays = model
-        return OfUpdates(folds, self.compressor, model, record, self.dense)
+        return OfUpdates(folds, self.compressor, model, record, self.dense, self._seed)
 
     def summary(self) -> str:
         return f"{self.inner.summary()} of updates by {self.compressor!r}"
+
+    def _told(self, messages: Iterable[Message], seed: ConfigRecord) -> Iterable[Message]:
+        for message in messages:
+            message.content[COMPRESSION_RECORD] = seed
+            yield message
 
     def _narrow(self, messages: Iterable[Message]) -> Iterable[Message]:
         """Yield the messages with models in the downlink's type; each model is rounded once."""
@@ -106,8 +124,8 @@ def with_compression(
     strategy : Strategy
         What to wrap; it is used from here on through the wrapper alone.
     compressor : Compressor
-        ``TopK``, ``RandomK``, ``QSGD``, ``Sign`` or ``Cast`` of ``umbel.updates``. One that keeps
-        all changes nothing, bit for bit.
+        ``TopK``, ``RandomK``, ``SharedRandomK``, ``QSGD``, ``Sign`` or ``Cast`` of
+        ``umbel.updates``. One that keeps all changes nothing, bit for bit.
     dense : sequence of str
         Patterns of array names that travel as they are; the mod must have the same.
     downlink : {"float16", "bfloat16"}, optional
@@ -117,9 +135,9 @@ def with_compression(
     Raises
     ------
     ConfigError
-        The strategy overrides ``aggregate_train``, ``aggregate_evaluate`` or ``start``, and so
-        would be handed codes instead of models; or ``downlink`` is no such type. In a round: its
-        fold gives no ``Mean``.
+        The strategy is one under secure aggregation; or it overrides ``aggregate_train``,
+        ``aggregate_evaluate`` or ``start``, and so would be handed codes instead of models; or
+        ``downlink`` is no such type. In a round: its fold gives no ``Mean``.
 
     Examples
     --------
@@ -129,6 +147,12 @@ def with_compression(
     'FedAvg(fraction_train=1.0, fraction_evaluate=1.0, weighted by num-examples) of updates by
     TopK(fraction=0.01)'
     """
+    if isinstance(strategy, SecurelyAggregated):
+        raise ConfigError(
+            "the server cannot expand codes that it gets under masks",
+            hint="with_secagg(..., compressor=SharedRandomK(0.1)); the noise of "
+            "with_distributed_dp is made for whole updates, and goes with no compressor",
+        )
     if downlink not in (None, "float16", "bfloat16"):
         raise ConfigError(
             f"downlink={downlink!r} is not known", hint='give "float16" or "bfloat16"'

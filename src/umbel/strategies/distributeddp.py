@@ -24,8 +24,8 @@ from umbel.strategies.secagg import (
     Degree,
     Neighbours,
     SecurelyAggregated,
-    weighted_by,
 )
+from umbel.strategies.summable import summed
 from umbel.updates import Mean, NDArray, is_whole
 
 _BITS = 32
@@ -59,9 +59,9 @@ class DistributedDP(SecurelyAggregated):
         mechanism: Mechanism,
         colluders: int,
     ) -> None:
-        weighted_by(strategy)  # raises if there is no mean
+        _, personal = summed(strategy)  # raises if there is no mean
         record = str(getattr(strategy, "arrayrecord_key", "arrays"))
-        plan = Plan({"*": 1.0}, 1.0, bits=_BITS, weighted_by="", record=record)
+        plan = Plan({"*": 1.0}, 1.0, bits=_BITS, weighted_by="", record=record, personal=personal)
         super().__init__(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
         if strategy.looks_at_clients:
             raise ConfigError(
@@ -89,8 +89,7 @@ class DistributedDP(SecurelyAggregated):
     def prepared(
         self, run: Run, cohort: int, model: ArrayRecord
     ) -> tuple[Plan, SecAggParameters, int]:
-        moving = [array.view() for array in model.values() if not is_whole(array.view().dtype)]
-        self._dimension = sum(array.size for array in moving)
+        self._dimension = sum(array.size for array in self._moving(model).values())
         parameters = self.neighbours.parameters(cohort, self._dimension, _BITS)
         least = max(parameters.quorum(cohort), self.minimum_cohort, self.colluders + 1)
         # Those that work with the server know their own noise, so it counts for nothing.
@@ -114,11 +113,10 @@ class DistributedDP(SecurelyAggregated):
         numbers, at = total.view(f"int{_BITS}"), 0
         factor = 1 / (self._share.scale * self.cohort)
         step = {}
-        for key, array in model.items():
-            if not is_whole(array.view().dtype):
-                stop = at + array.view().size
-                step[key] = (numbers[at:stop] * factor).reshape(array.shape)
-                at = stop
+        for key, array in self._moving(model).items():
+            stop = at + array.size
+            step[key] = (numbers[at:stop] * factor).reshape(array.shape)
+            at = stop
         mean = Mean(moved(model, step), MetricRecord(), float(self.cohort), count)
         return mean, count * factor
 
@@ -127,6 +125,11 @@ class DistributedDP(SecurelyAggregated):
             f"{super().summary()}, updates clipped to {self._share.bound:g} and noised by the "
             f"clients together ({self.mechanism}, noise multiplier {self.noise_multiplier:g})"
         )
+
+    def _moving(self, model: ArrayRecord) -> dict[str, NDArray]:
+        """Return the arrays that clients change and share."""
+        shared = self.plan.shared(model.views())
+        return {key: value for key, value in shared.items() if not is_whole(value.dtype)}
 
     def _fitted(self, shares: int, cohort: int) -> NoiseShare:
         return NoiseShare.fitting(

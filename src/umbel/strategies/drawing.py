@@ -13,7 +13,8 @@ from umbel.serverapp import FractionSampler, Grid, PoissonSampler, Replies, Run,
 class SameNodes(Grid):
     """A grid whose nodes stay those that it had when they were first asked for.
 
-    So a sampler that is asked twice in a round chooses twice from the same.
+    So a sampler that is asked twice in a round chooses twice from the same. Nodes cannot be asked
+    anything, for what they say may follow from their data.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ class SameNodes(Grid):
         return self._nodes
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
-        return self._grid.push_messages(messages)
+        raise _asked()
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         return self._grid.pull_messages(message_ids)
@@ -48,7 +49,15 @@ class SameNodes(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Replies:
-        return self._grid.send_and_receive(messages, timeout=timeout)
+        raise _asked()
+
+
+def _asked() -> ConfigError:
+    return ConfigError(
+        "the strategy asks clients something before it chooses among them, so that one client's "
+        "data may change whose updates are summed",
+        hint="choose nodes without a look at their data",
+    )
 
 
 def enforced_sampling(

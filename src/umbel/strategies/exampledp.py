@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, content_hash
 from umbel.clientapp import DP_RECORD, check_trained_as_asked
 from umbel.privacy import (
     AccountantName,
@@ -76,24 +76,19 @@ class ExampleDP(Wrapper):
         self.delta = delta
         self.epsilon_budget = epsilon_budget
         self.accountant: AccountantName = accountant
+        self._ledger: tuple[Run, int, RunLedger] | None = None
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        run = grid.run
-        ledger = RunLedger(
-            run,
-            epsilon=self.epsilon_budget,
-            delta=self.delta,
-            accountant=self.accountant,
-            adjacency="add-or-remove-one",
-            unit="record",
-        )
+        run, ledger = grid.run, self._ledger_of(grid.run)
         ledger.check(self.event, self.steps)
         messages = list(super().configure_train(server_round, arrays, config, grid))
         if messages:
             # The clients release what they train, so it is spent before they are asked to.
-            key = ("examples", run.start, server_round, run.attempt)
+            # The same messages again, after a crash, have the same replies; others have more.
+            nodes = repr([message.metadata.dst_node_id for message in messages]).encode()
+            key = ("examples", run.start, server_round, run.attempt, content_hash([nodes]))
             ledger.spend(key, self.event, partial(self._statement, run), self.steps)
         asked = self._asked()
         for message in messages:
@@ -108,6 +103,20 @@ class ExampleDP(Wrapper):
             f"{self.inner.summary()}, clients train by DP-SGD: {self.steps} steps a round, noise "
             f"multiplier {self.event.noise_multiplier:g}, sampling rate {self._rate:g}"
         )
+
+    def _ledger_of(self, run: Run) -> RunLedger:
+        known = self._ledger
+        if known is None or known[0] is not run or known[1] != run.start:
+            ledger = RunLedger(
+                run,
+                epsilon=self.epsilon_budget,
+                delta=self.delta,
+                accountant=self.accountant,
+                adjacency="add-or-remove-one",
+                unit="record",
+            )
+            known = self._ledger = (run, run.start, ledger)
+        return known[2]
 
     @property
     def _rate(self) -> float:

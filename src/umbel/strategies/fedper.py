@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Unpack
 
 from umbel.base import ConfigError, RejectedReply
-from umbel.records import ArrayRecord, MetricRecord, RecordDict
+from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from umbel.serverapp import Grid
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions
 from umbel.updates import BATCH_STATISTICS, Aggregator, Mapped, matches
 
@@ -50,6 +51,12 @@ class FedPer(FedAvg):
         super().__init__(**options)
         self.personal = tuple(personal)
 
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        self._shared(arrays)  # raises
+        return super().configure_train(server_round, arrays, config, grid)
+
     def train_aggregator(self, server_round: int) -> Aggregator[Any]:
         whole = self.current_arrays
         self.current_arrays = self._shared(whole)
@@ -57,7 +64,7 @@ class FedPer(FedAvg):
             folds = super().train_aggregator(server_round)
         finally:
             self.current_arrays = whole
-        return Mapped(folds, partial(_refuse_personal, personal=self.personal))
+        return Mapped(folds, OnlyShared(self.personal))
 
     def finish_train(
         self, server_round: int, value: Any
@@ -105,12 +112,31 @@ class FedBN(FedPer):
         super().__init__(personal=personal, **options)
 
 
-def _refuse_personal(content: RecordDict, personal: tuple[str, ...]) -> RecordDict:
-    for record in content.array_records.values():
-        names = [name for name in record if matches(name, personal)]
-        if names:
-            raise RejectedReply(
-                f"it carries personal arrays: {names[:5]}",
-                hint=f"give the client app mods=[personal_layers_mod({list(personal)})]",
-            )
-    return content
+@dataclass(frozen=True)
+class OnlyShared:
+    """Rejects replies with personal arrays, and returns others as they are.
+
+    Parameters
+    ----------
+    personal : tuple of str
+        Patterns of these arrays' names.
+    """
+
+    personal: tuple[str, ...]
+
+    def __call__(self, content: RecordDict) -> RecordDict:
+        """Return the content.
+
+        Raises
+        ------
+        RejectedReply
+            It holds personal arrays.
+        """
+        for record in content.array_records.values():
+            names = [name for name in record if matches(name, self.personal)]
+            if names:
+                raise RejectedReply(
+                    f"it carries personal arrays: {names[:5]}",
+                    hint=f"give the client app mods=[personal_layers_mod({list(self.personal)})]",
+                )
+        return content

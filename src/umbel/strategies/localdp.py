@@ -19,7 +19,7 @@ from umbel.privacy import (
     PrivacyStatement,
 )
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from umbel.serverapp import Grid, Run, RunLedger, Strategy
+from umbel.serverapp import Grid, Run, RunLedger, Strategy, cut_off
 from umbel.strategies.clippedmean import (
     WITHIN,
     ClippedMean,
@@ -31,6 +31,7 @@ from umbel.strategies.wrapper import Wrapper
 from umbel.updates import Aggregator, Arrays, Mean, WeightedMean
 
 _STATE = "dp-participations"
+_NOT_HIDDEN = "who takes part, or fails and what it says then"
 
 
 class NoisedUpdates(ClippedMean):
@@ -90,6 +91,7 @@ class LocalDP(Wrapper):
         self.accountant: AccountantName = accountant
         self.release_metrics = release_metrics
         self._took_part: Counter[int] = Counter()
+        self._cut_off: dict[int, list[tuple[int, ...]]] = {}
         self._ledger: tuple[Run, int, RunLedger] | None = None
 
     def configure_train(
@@ -97,13 +99,18 @@ class LocalDP(Wrapper):
     ) -> Iterable[Message]:
         messages = list(super().configure_train(server_round, arrays, config, grid))
         ledger = self._ledger_of(grid.run)
-        took_part = self._took_part.copy()
-        took_part.update(message.metadata.dst_node_id for message in messages)
+        before, took_part = max(self._took_part.values(), default=1), self._took_part.copy()
+        nodes = tuple(message.metadata.dst_node_id for message in messages)
+        # The same messages again have the same replies; those of other ones were replies more.
+        for asked in self._cut_off.pop(server_round, []):
+            if asked != nodes:
+                took_part.update(asked)
+        took_part.update(nodes)
         if messages:
             # Each client pays for its own replies; the statement is about the one that pays most.
             most, event = max(took_part.values()), GaussianEvent(self.noise.noise_multiplier)
             describe = partial(self._statement, grid.run)
-            for number in range(1, most + 1):
+            for number in range(before, most + 1):
                 ledger.spend(("replies", grid.run.start, number), event, describe)
         self._took_part = took_part
         for message in messages:
@@ -167,6 +174,7 @@ class LocalDP(Wrapper):
             )
             if known is not None:
                 self._took_part = Counter()
+            self._cut_off = cut_off(run)
             known = self._ledger = (run, run.start, ledger)
         return known[2]
 
@@ -186,7 +194,7 @@ class LocalDP(Wrapper):
             accountant=self.accountant,
             noise_randomness="seeded: simulation only" if run.simulated else "cryptographic",
             covers=("each client's updates, from everybody, the server among them",),
-            not_covered=(*metrics, "the clients' evaluation metrics", "who took part"),
+            not_covered=(*metrics, "the clients' evaluation metrics", _NOT_HIDDEN),
         )
 
 

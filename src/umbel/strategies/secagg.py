@@ -13,10 +13,19 @@ from umbel.privacy import positive, whole
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
 from umbel.serverapp import Grid, Run, Strategy
-from umbel.strategies.exampledp import TrainedAsAsked
 from umbel.strategies.secagground import SecureRound
-from umbel.strategies.wrapper import Wrapper, check_is_strategy
-from umbel.updates import Aggregator, Mapped, Mean, ModularSum, NDArray, UniformMean, WeightedMean
+from umbel.strategies.summable import common_model, fraction_of, summed
+from umbel.strategies.wrapper import Wrapper
+from umbel.updates import (
+    COMPRESSION_RECORD,
+    Aggregator,
+    Compressor,
+    Mean,
+    ModularSum,
+    NDArray,
+    cast_back,
+    expanded,
+)
 
 Degree: TypeAlias = int | Literal["auto"] | None
 
@@ -120,6 +129,7 @@ class SecurelyAggregated(Wrapper):
         self._round: SecureRound | None = None
         self._sent = ArrayRecord()
         self._plan = plan
+        self._seed = 0
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -132,8 +142,13 @@ class SecurelyAggregated(Wrapper):
         if not messages:
             return []
         nodes = self._nodes(messages)
-        self._sent = _common(messages, self.plan.record)
+        self._sent = common_model(messages, self.plan.record)
         self._plan, parameters, least = self.prepared(grid.run, len(nodes), self._sent)
+        if self.plan.fraction < 1:
+            self._seed = self.shared_seed(grid.run)
+            seed = ConfigRecord({"seed": self._seed})
+            for message in messages:
+                message.content = RecordDict({**message.content, COMPRESSION_RECORD: seed})
         begun = SecureRound(grid, parameters, nodes, least, self.stage_timeout_s)
         self._round = begun
         dealt = begun.deal(self._plan.to_config())
@@ -180,11 +195,20 @@ class SecurelyAggregated(Wrapper):
         codec = plan.codec(self.begun().cohort)
         decoded = codec.decode(total, plan.origin(model.views()))
         arrays, metrics = plan.split(decoded.arrays)
+        steps = 2 if plan.rounds_by_chance else 1
+        errors = {key: steps * codec.error_max(key, decoded.weight, count) for key in arrays}
+        for key, code in plan.codes(model.views(), self._seed).items():
+            before, values = model[key].view(), {"values": arrays[key]}
+            flat = expanded(
+                code, values, before.size, arrays[key].dtype, shrink=plan.error_feedback
+            )
+            after = before.astype(flat.dtype) + flat.reshape(before.shape)
+            arrays[key] = cast_back(after, before.dtype)
+            errors[key] *= 1 if plan.error_feedback else 1 + code.omega(before.size)
         for array in arrays.values():
             array.flags.writeable = False
-        errors = [codec.error_max(key, decoded.weight, count) for key in arrays]
         mean = Mean(ArrayRecord(arrays), metrics, decoded.weight, count)
-        return mean, max(errors, default=0.0)
+        return mean, max(errors.values(), default=0.0)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -236,6 +260,8 @@ def with_secagg(
     active: bool = True,
     corrupt: float = 0.1,
     dropout: float = 0.1,
+    compressor: Compressor | None = None,
+    error_feedback: bool = True,
     stage_timeout_s: float = STAGE_TIMEOUT_S,
 ) -> SecurelyAggregated:
     """Return a strategy that does the same without seeing any client's update.
@@ -265,7 +291,8 @@ def with_secagg(
     minimum_cohort : int, default=3
         A sum over fewer clients is not opened.
     bits : {16, 32, 64}, optional
-        The size of a number; by default 32, and 64 for large cohorts.
+        The size of a number; by default 32, and 64 for large cohorts. With 16, clients round by
+        chance.
     metrics : mapping of str to float, optional
         Metrics whose mean is taken along, and the largest magnitude of each. Others are dropped.
     active : bool, default=True
@@ -274,6 +301,12 @@ def with_secagg(
     corrupt, dropout : float, default=0.1
         For ``degree="auto"``: the part of the cohort that may work with the server, and the part
         that may drop out.
+    compressor : SharedRandomK, optional
+        Clients send only so many of the entries, drawn anew in each round and for all of them the
+        same; without, or of a fraction of 1, all. The client app needs no other mod for it.
+    error_feedback : bool, default=True
+        Whether clients keep the entries that were not drawn, and add them to later updates; without
+        it, those that were are scaled up, so that the mean is right in every round.
     stage_timeout_s : float, default=600
         How many seconds each step before and after training waits for the clients.
 
@@ -291,67 +324,19 @@ def with_secagg(
     'FedAvg(fraction_train=1.0, fraction_evaluate=1.0, weighted by num-examples) under secure
     aggregation'
     """
+    weighted_by, personal = summed(strategy)
     plan = Plan(
         clip=dict(clip) if isinstance(clip, Mapping) else {"*": clip},
         weight_max=weight_max,
         bits=0 if bits is None else bits,
-        weighted_by=weighted_by(strategy),
+        weighted_by=weighted_by,
         record=str(getattr(strategy, "arrayrecord_key", "arrays")),
         metrics=dict(metrics or {}),
+        personal=personal,
+        fraction=fraction_of(compressor),
+        error_feedback=error_feedback,
     )
     neighbours = Neighbours(threshold, degree, corrupt, dropout, active)
     made = SecurelyAggregated(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
     replace(plan, bits=bits or 64).codec(minimum_cohort)  # raises if a bound makes no sense
     return made
-
-
-def weighted_by(strategy: Strategy) -> str:
-    """Return the metric that weights the strategy's mean; empty for equal weights."""
-    check_is_strategy(strategy)
-    if isinstance(strategy, SecurelyAggregated):
-        raise ConfigError("the strategy sums up securely already", hint="wrap it once")
-    aggregator = strategy.train_aggregator(1)
-    if type(aggregator) is Mapped and isinstance(aggregator.function, TrainedAsAsked):
-        aggregator = aggregator.inner  # secagg_mod looks at it, where it can be seen
-    # Exactly these: what is derived from them may look at replies one by one.
-    if type(aggregator) is UniformMean:
-        return ""
-    if type(aggregator) is WeightedMean:
-        return aggregator.weighted_by
-    raise ConfigError(
-        f"{type(strategy).__name__} folds its replies with {type(aggregator).__name__}, and "
-        "under secure aggregation there is only a weighted mean",
-        hint="take a strategy that averages, without train_metrics_aggr_fn",
-    )
-
-
-def _common(messages: list[Message], record: str) -> ArrayRecord:
-    """Return the model that the messages carry, if they all carry the same.
-
-    Raises
-    ------
-    ConfigError
-        They do not.
-    """
-    first = messages[0].content
-    for message in messages[1:]:
-        for name in {*first, *message.content}:
-            if not _same(first.get(name), message.content.get(name)):
-                raise ConfigError(
-                    f"the clients of a cohort are sent different records {name!r}, so that one of "
-                    "them could be told from the others by what comes of it",
-                    hint="under secure aggregation all of a cohort get the same",
-                )
-    if record not in first.array_records:
-        raise ConfigError(f"the messages carry no model in a record {record!r}")
-    return first.array_records[record]
-
-
-def _same(ours: Any, theirs: Any) -> bool:
-    if ours is theirs:
-        return True
-    if type(ours) is not type(theirs) or list(ours) != list(theirs):
-        return False
-    if isinstance(ours, ArrayRecord):
-        return all(ours[key] is theirs[key] for key in ours)
-    return dict(ours) == dict(theirs)

@@ -125,7 +125,7 @@ class SecureRound:
     def _ask(self, stage: str, payloads: Mapping[int, Mapping[str, Any]]) -> Answers:
         """Send a step to some nodes; return what those answered that did."""
         run = self._grid.run
-        run.begin_phase(f"secagg.{stage}", list(payloads))
+        run.begin_phase(f"secagg.{stage}", list(payloads), MessageType.TRAIN)
         # What all are told alike is one record, so that it is encoded once.
         told = {id(payload): payload for payload in payloads.values()}
         records = {key: self._record(stage, payload) for key, payload in told.items()}
@@ -156,7 +156,7 @@ class SecureRound:
             try:
                 return step(answers)
             except SecAggAborted as error:
-                if "needed" in error.context:
+                if "needed" in error.context:  # enough in all, but not around each of them
                     raise self._too_few(len(answers), self.needed, error.message) from error
                 node = error.context.get("node")
                 if not isinstance(node, int) or node not in answers:
@@ -170,12 +170,11 @@ class SecureRound:
 
     def _too_few(self, left: int, needed: int, cause: str = "") -> NotEnoughReplies:
         run = self._grid.run
-        told = [cause] if cause else []
+        told = [f"but {cause}" if cause else f"and {needed} are needed"]
         told += failure_causes(run.failures[self._failed_before :])
         return NotEnoughReplies(
             f"{left} of {self.asked} clients are left after step "
-            f"{run.phase.removeprefix('secagg.')!r} of the secure aggregation, and {needed} are "
-            f"needed{''.join(f'; {each}' for each in told)}",
+            f"{run.phase.removeprefix('secagg.')!r} of the secure aggregation, {'; '.join(told)}",
             hint=f"mend the clients, or lower the threshold; {_MOD}",
             round=run.server_round,
             phase="train",

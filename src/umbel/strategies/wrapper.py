@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from umbel.base import ConfigError
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from umbel.serverapp import Grid, Sampler, Strategy
+from umbel.serverapp import Grid, Run, Sampler, Strategy
 from umbel.updates import Aggregator
 
 
@@ -35,28 +35,25 @@ class Wrapper(Strategy):
     """
 
     replies_are: ClassVar[str] = ""
+    not_overridden: ClassVar[tuple[str, ...]] = ("aggregate_train", "aggregate_evaluate", "start")
+    """What the strategy inside may not override."""
 
     def __init__(self, strategy: Strategy, purpose: str) -> None:
-        check_is_strategy(strategy)
-        for name in ("aggregate_train", "aggregate_evaluate", "start"):
+        check_can_be_wrapped(strategy, purpose)
+        for name in self.not_overridden:
             if getattr(type(strategy), name) is not getattr(Strategy, name):
                 raise ConfigError(
                     f"{type(strategy).__name__} overrides {name}, so its replies cannot be "
                     f"{purpose}",
                     hint="override train_aggregator and finish_train instead",
                 )
-        if isinstance(strategy, Wrapper) and strategy.replies_are:
-            raise ConfigError(
-                f"the clients of {type(strategy).__name__} send {strategy.replies_are}, which "
-                f"cannot be {purpose}",
-                hint="leave one of the two out, or try them the other way round",
-            )
         self.inner = strategy
         self.arrayrecord_key = str(getattr(strategy, "arrayrecord_key", "arrays"))
         self.min_completion = strategy.min_completion
         self.on_shortfall = strategy.on_shortfall
         self.max_repeats = strategy.max_repeats
         self.require_finite = strategy.require_finite
+        self.looks_at_clients = strategy.looks_at_clients
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -97,6 +94,11 @@ class Wrapper(Strategy):
     def load_state_dict(self, state: RecordDict) -> None:
         self.inner.load_state_dict(state)
 
+    def shared_seed(self, run: Run) -> int:
+        """Return the seed of what all clients draw alike in the training that is being made."""
+        place = (run.start, run.server_round, run.attempt)
+        return run.seeds.child("shared-seed", *place).integer()
+
     def _lent(self) -> Strategy:
         """Return the inner strategy, which sees the round as this one does."""
         inner = self.inner
@@ -105,9 +107,15 @@ class Wrapper(Strategy):
         return inner
 
 
-def check_is_strategy(thing: object) -> None:
-    """Raise ``ConfigError`` if it is not one, but its class, say."""
-    if not isinstance(thing, Strategy):
+def check_can_be_wrapped(strategy: object, purpose: str) -> None:
+    """Raise ``ConfigError`` if it is no strategy (but its class), or its clients send no models."""
+    if not isinstance(strategy, Strategy):
         raise ConfigError(
-            f"a strategy is needed, got {thing!r}", hint="wrap an object: FedAvg(), not FedAvg"
+            f"a strategy is needed, got {strategy!r}", hint="wrap an object: FedAvg(), not FedAvg"
+        )
+    if isinstance(strategy, Wrapper) and strategy.replies_are:
+        raise ConfigError(
+            f"the clients of {type(strategy).__name__} send {strategy.replies_are}, which cannot "
+            f"be {purpose}",
+            hint="leave one of the two out, or try them the other way round",
         )

@@ -93,7 +93,8 @@ class FakeGrid(Grid):
                 yield reply
                 del reply  # not held while the next one is made
             else:
-                self.run.fail(message.metadata.dst_node_id, no_reply(timeout))
+                metadata = message.metadata
+                self.run.fail(metadata.dst_node_id, no_reply(timeout), metadata.message_type)
 
     def _ask(self, message: Message) -> Message | None:
         node = message.metadata.dst_node_id

@@ -6,8 +6,18 @@ from umbel.updates.arraysum import ArraySum, all_finite
 from umbel.updates.boosterreplies import CollectBoosters
 from umbel.updates.boosters import Booster, BoosterKind, join_boosters, read_booster
 from umbel.updates.collect import Both, Collect
-from umbel.updates.compressor import QSGD, Cast, Compressor, Parts, RandomK, Sign, TopK, narrowed
-from umbel.updates.expansion import OfUpdates, expanded, part_name
+from umbel.updates.compressor import (
+    QSGD,
+    Cast,
+    Compressor,
+    Parts,
+    RandomK,
+    SharedRandomK,
+    Sign,
+    TopK,
+    narrowed,
+)
+from umbel.updates.expansion import COMPRESSION_RECORD, OfUpdates, expanded, part_name
 from umbel.updates.fold import add_member, fold
 from umbel.updates.kept import MEMORY_LIMIT_BYTES, KeepReplies, check_memory_limit
 from umbel.updates.mapped import Mapped, UniformMean
@@ -54,6 +64,7 @@ from umbel.updates.tree import PartialSums, ReductionTree, Span, halve, reductio
 
 __all__ = [
     "BATCH_STATISTICS",
+    "COMPRESSION_RECORD",
     "MEMORY_LIMIT_BYTES",
     "QSGD",
     "Aggregator",
@@ -88,6 +99,7 @@ __all__ = [
     "ReductionTree",
     "Rule",
     "Schedule",
+    "SharedRandomK",
     "Sign",
     "Span",
     "Stack",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, Seeds
 from umbel.records import Array
 from umbel.updates.arrays import DType, NDArray
 
@@ -33,6 +35,15 @@ class Compressor(ABC):
     def omega(self, size: int) -> float:
         """Return the bound of the relative variance for arrays of this size."""
         return 0.0
+
+    @property
+    def draws_alike(self) -> bool:
+        """Whether all clients of a round draw the same; then the mean of codes is a code."""
+        return False
+
+    def drawn(self, seed: int, key: str) -> Compressor:
+        """Return what all clients have for the array ``key``, if they draw alike by ``seed``."""
+        return self
 
     @abstractmethod
     def compress(self, values: NDArray, rng: np.random.Generator) -> Parts:
@@ -115,6 +126,63 @@ class RandomK(Compressor):
 
     def expand(self, parts: Parts, size: int, dtype: DType) -> NDArray:
         return np.asarray(_dense(parts, size, dtype) * dtype.type(1 + self.omega(size)))
+
+
+@dataclass(frozen=True)
+class SharedRandomK(RandomK):
+    """Sends entries chosen at random, for all clients of a round the same; no places travel.
+
+    Otherwise as ``RandomK``. The mean of the codes is the code of the mean, so that they can be
+    summed as they are: the random mask of Konecny et al. 2016, arXiv:1610.05492, one for all.
+
+    Parameters
+    ----------
+    fraction : float
+        The part of each array's entries that is sent, in ``(0, 1]``; at least one is.
+    seed : int
+        What the places follow from; the strategy draws one for each round.
+
+    Examples
+    --------
+    >>> values, shared = np.arange(4.0), SharedRandomK(0.5).drawn(7, "w")
+    >>> code = shared.compress(values, None)
+    >>> code["values"].tolist(), shared.expand(code, 4, values.dtype).tolist()
+    ([0.0, 2.0], [0.0, 0.0, 4.0, 0.0])
+    """
+
+    seed: int = field(default=0, repr=False)
+
+    @property
+    def draws_alike(self) -> bool:
+        return True
+
+    def drawn(self, seed: int, key: str) -> SharedRandomK:
+        return replace(self, seed=Seeds(seed).child(key).integer())
+
+    def count(self, size: int) -> int:
+        """Return how many entries of so many are sent."""
+        return _count(self.fraction, size)
+
+    def compress(self, values: NDArray, rng: np.random.Generator) -> Parts:
+        return {"values": values[self._places(values.size)]}
+
+    def expand(self, parts: Parts, size: int, dtype: DType) -> NDArray:
+        dense = np.zeros(size, dtype)
+        dense[self._places(size)] = _sized(parts["values"], self.count(size))
+        return np.asarray(dense * dtype.type(1 + self.omega(size)))
+
+    @cached_property
+    def _known(self) -> dict[int, NDArray]:
+        return {}
+
+    def _places(self, size: int) -> NDArray:
+        if size not in self._known:
+            # A hash is the same everywhere; of NumPy's own drawing no release promises that.
+            bits = hashlib.shake_256(b"umbel-shared-k %d" % self.seed).digest(8 * size)
+            words, count = np.frombuffer(bits, "<u8"), self.count(size)
+            chosen = np.argpartition(words, count - 1)[:count] if count else words
+            self._known[size] = np.sort(chosen.astype(np.intp))
+        return self._known[size]
 
 
 @dataclass(frozen=True)

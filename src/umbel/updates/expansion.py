@@ -18,6 +18,9 @@ from umbel.updates.mapped import Mapped
 from umbel.updates.mean import Mean
 from umbel.updates.names import trainable
 
+COMPRESSION_RECORD = "compression"
+"""The record with which the server says how clients draw, and they say how they compressed."""
+
 _SEPARATOR = "::"
 
 
@@ -53,6 +56,8 @@ class OfUpdates(Mapped[Any]):
         The name of the record with the arrays in replies.
     dense : sequence of str
         Patterns of the names of arrays that the clients send as they are.
+    seed : int, default=0
+        What the clients draw by, where they draw alike.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class OfUpdates(Mapped[Any]):
         model: ArrayRecord,
         record: str,
         dense: Sequence[str],
+        seed: int = 0,
     ) -> None:
         super().__init__(inner, self._expand)
         self._compressor = compressor
@@ -70,6 +76,7 @@ class OfUpdates(Mapped[Any]):
         self._sent: RecordDict | None = None
         moving = trainable(model.views(), dense)
         self._moving = {key: (value.shape, sum_dtype(value.dtype)) for key, value in moving.items()}
+        self._codes = {key: compressor.drawn(seed, key) for key in moving}
 
     def __getstate__(self) -> dict[str, Any]:
         # What is bound to this object is bound anew in its copy.
@@ -101,7 +108,7 @@ class OfUpdates(Mapped[Any]):
         return outcome
 
     def _expand(self, content: RecordDict) -> RecordDict:
-        told, arrays = content.get("compression"), content.get(self._record)
+        told, arrays = content.get(COMPRESSION_RECORD), content.get(self._record)
         if not isinstance(told, ConfigRecord) or not isinstance(arrays, ArrayRecord):
             raise RejectedReply(
                 "it is not compressed",
@@ -124,13 +131,13 @@ class OfUpdates(Mapped[Any]):
                 full[name] = value
         for key, parts in codes.items():
             full[key] = self._decoded(key, parts, shrink=bool(told.get("error-feedback")))
-        kept = {k: record for k, record in content.items() if k != "compression"}
+        kept = {k: record for k, record in content.items() if k != COMPRESSION_RECORD}
         return RecordDict({**kept, self._record: ArrayRecord(full)})
 
     def _decoded(self, key: str, parts: Parts, *, shrink: bool) -> NDArray:
         shape, dtype = self._moving[key]
         try:
-            flat = expanded(self._compressor, parts, math.prod(shape), dtype, shrink=shrink)
+            flat = expanded(self._codes[key], parts, math.prod(shape), dtype, shrink=shrink)
         except (KeyError, ValueError, TypeError) as error:
             raise RejectedReply(
                 f"its array cannot be expanded: {error}", hint="update the client", key=key

@@ -302,6 +302,17 @@ def test_names_from_the_server_lead_out_of_no_folder(kit):
     asyncio.run(main())
 
 
+def test_why_the_server_ends_a_session_is_told(kit):
+    async def main():
+        async with kit.listening() as server, kit.node(kit.settings(server)) as events:
+            session = await server.session()
+            session.welcome()
+            session.send(goodbye=wire.Goodbye(reason="this node was revoked"))
+            assert "this node was revoked" in (await events.wait("disconnected")).text
+
+    asyncio.run(main())
+
+
 def test_an_object_is_named_by_its_content(kit):
     async def main():
         async with kit.listening() as server, kit.node(kit.settings(server)):

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 
 from umbel.base import NotEnoughReplies
 from umbel.clientapp import secagg_mod
+from umbel.records import ArrayRecord, MetricRecord, RecordDict
 from umbel.strategies import FedAdam, FedAvg, FedAvgM, FedProx, with_secagg
 
 STAGES = ["advertise", "share", "mask", "consistency", "unmask"]
@@ -67,6 +69,22 @@ class TestIsThePlainMean:
         ours = learn(with_secagg(FedAvg(), weight_max=1), secure(weighted))
         assert gap(ours.arrays, learn(FedAvg(), plain(inner=weighted)).arrays) < 1e-6
 
+    def test_of_updates_below_a_step_on_average(self, learn, secure):
+        size, small = 5000, 6e-4
+
+        def moving(message, context):
+            metrics = MetricRecord({"num-examples": 1})
+            arrays = ArrayRecord({"w": message.content["arrays"]["w"].view() + small})
+            return RecordDict({"arrays": arrays, "metrics": metrics})
+
+        strategy = with_secagg(FedAvg(fraction_evaluate=0), weight_max=1, bits=16)
+        result = learn(strategy, secure(moving), initial=ArrayRecord({"w": np.zeros(size)}))
+        step = 8.0 / 4094
+        assert small < step / 3
+        got = result.arrays["w"].view()
+        assert got.mean() == pytest.approx(small, abs=4 * step / 2 / np.sqrt(8 * size))
+        assert np.abs(got - small).max() <= step
+
     @pytest.mark.slow
     @pytest.mark.parametrize("backend", ["processes", "ray"])
     def test_to_the_same_bits_on_every_backend(self, learn, backend, secure):
@@ -105,7 +123,11 @@ class TestDropouts:
         # Who has sent its masked vector is in the sum, whatever becomes of it.
         lost = () if stage in ("consistency", "unmask") else (2, 5)
         assert gap(ours.arrays, learn(FedAvg(), plain(*lost)).arrays) < 1e-6
-        assert [(f.node_id, f.kind) for f in ours.failures] == [(2, "OSError"), (5, "OSError")]
+        phase = "train" if stage == "mask" else f"secagg.{stage}"
+        assert [(f.phase, f.node_id, f.kind) for f in ours.failures] == [
+            (phase, 2, "OSError"),
+            (phase, 5, "OSError"),
+        ]
 
     def test_at_several_steps(self, learn, secure, plain, gap):
         lost = {0: "advertise", 3: "mask", 7: "unmask"}
@@ -179,8 +201,10 @@ class TestDropouts:
 
         strategy = with_secagg(FedAvg(), weight_max=30, metrics={"loss": 2.0})
         ours = learn(strategy, secure(wild), num_rounds=1)
-        assert ["weight 31" in f.message or "'loss' is missing" in f.message for f in ours.failures]
-        assert [f.node_id for f in ours.failures] == [4, 5]
+        weight, loss = ours.failures
+        assert (weight.node_id, loss.node_id) == (4, 5)
+        assert "the weight is not in [0, 30]" in weight.message
+        assert "'loss' is missing" in loss.message
 
 
 class TestStates:

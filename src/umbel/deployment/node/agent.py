@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from umbel.base import PolicyRefused, Seeds, UmbelError, new_id
+from umbel.base import PolicyRefused, Seeds, UmbelError, Unreachable, new_id
 from umbel.clientapp import error_fields
 from umbel.deployment.atomic import PRIVATE, private_folder, write_atomically
 from umbel.deployment.errors import may_pass
@@ -175,6 +175,8 @@ class Agent:
                 self._chore(self._forget_run(message.run_over.run_id))
             case "goodbye" if message.goodbye.final:
                 self._say("dismissed", message.goodbye.reason)
+            case "goodbye":
+                raise Unreachable(f"the server ends the session: {message.goodbye.reason}")
             case _:
                 pass  # a heartbeat, or what a newer server says
 
@@ -212,6 +214,7 @@ class Agent:
         if run is not None:
             await run.close()
         self._journal.forget_run(run_id)
+        self._cache.forget_run(run_id)
         self._acknowledged.set()
         self._say("run_over", "forgotten", run_id)
 
@@ -250,7 +253,7 @@ class Agent:
             return outcome
         try:
             with self._cache.held(task.body.hash):
-                body = await self._fetch(task.body) if task.body.hash else None
+                body = await self._body(task) if task.body.hash else None
                 self._running.add(task.message_id)
                 return await run.execute(task, body)
         finally:
@@ -274,6 +277,10 @@ class Agent:
         idle = [name for name, run in self._runs.items() if not run.users]
         for name in idle[: max(0, len(self._runs) - self._settings.max_tasks + 1)]:
             await self._runs.pop(name).close()
+
+    async def _body(self, task: wire.Task) -> Path:
+        self._cache.turn_to(task.run.run_id, task.body.hash)
+        return await self._fetch(task.body)
 
     async def _fetch(self, item: wire.Object) -> Path:
         return await self._with_server(

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import grpc
 import grpc.aio
 
 from umbel.base import SYSTEM_CLOCK, ProtocolError, Unreachable, VersionMismatch
 from umbel.deployment.channel import open_channel
+from umbel.deployment.chunks import ObjectsClient
 from umbel.deployment.errors import mapped
 from umbel.deployment.node.settings import NodeSettings
 from umbel.deployment.software import software
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.deployment.wire.umbel_pb2_grpc import NodesStub, ObjectsStub
-
-if TYPE_CHECKING:
-    from umbel.deployment.wire.umbel_pb2_grpc import ObjectsAsyncStub
+from umbel.deployment.wire.umbel_pb2_grpc import NodesStub
 
 T = TypeVar("T")
 
@@ -35,7 +33,7 @@ class Connection:
 
     Attributes
     ----------
-    objects : ObjectsAsyncStub
+    objects : ObjectsClient
         The server's objects.
     welcome : Welcome
         What the server said.
@@ -43,7 +41,7 @@ class Connection:
         Set when the session has ended.
     """
 
-    def __init__(self, call: Any, objects: ObjectsAsyncStub, welcome: wire.Welcome) -> None:
+    def __init__(self, call: Any, objects: ObjectsClient, welcome: wire.Welcome) -> None:
         self._call = call
         self._sending = asyncio.Lock()
         self.objects = objects
@@ -153,7 +151,7 @@ async def connected(
     channel = open_channel(settings.address, settings.credentials, server_name=settings.server_name)
     async with channel:
         call = cast(Any, NodesStub(channel)).Connect()
-        objects = cast("ObjectsAsyncStub", ObjectsStub(channel))
+        objects = ObjectsClient(channel)
         try:
             async with asyncio.timeout(_GREETING_S):
                 await call.write(wire.FromNode(hello=_hello(settings, secret, held)))

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from umbel.base import ProtocolError, StoreFull
+from umbel.deployment.chunks import ObjectsClient
 from umbel.deployment.transfer import pull
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.store import ObjectStore
 
-if TYPE_CHECKING:
-    from umbel.deployment.wire.umbel_pb2_grpc import ObjectsAsyncStub
-
 _NAME = re.compile(r"[0-9a-f]{64}")
+_KEPT_OF_A_RUN = 2
+"""So many bodies of a run are kept: its model, and one that it may go back and forth with."""
 
 
 class ObjectCache:
-    """Keeps objects until others need their place; those that are held stay.
+    """Keeps objects until their run goes on to others, or others need their place.
+
+    Those that are held stay.
 
     Parameters
     ----------
@@ -37,6 +38,7 @@ class ObjectCache:
         self._store = ObjectStore(folder, durable=False)
         self._max_bytes = max_bytes
         self._held: Counter[str] = Counter()
+        self._recent: dict[str, deque[str]] = {}
         self._fetching: dict[str, asyncio.Lock] = {}
 
     @contextmanager
@@ -51,9 +53,31 @@ class ObjectCache:
                 del self._held[hash]
                 self._fetching.pop(hash, None)
 
+    def turn_to(self, run_id: str, hash: str) -> None:
+        """Note which body a run works with now, and delete those that it has left behind.
+
+        A file that goes before it was written to the disk costs no writing, and its memory takes
+        the next one.
+        """
+        recent = self._recent.setdefault(run_id, deque())
+        if hash in recent:
+            recent.remove(hash)
+        recent.append(hash)
+        while len(recent) > _KEPT_OF_A_RUN:
+            self._drop(recent.popleft())
+
+    def forget_run(self, run_id: str) -> None:
+        """Delete the bodies of a run."""
+        for hash in self._recent.pop(run_id, ()):
+            self._drop(hash)
+
+    def _drop(self, hash: str) -> None:
+        if not self._held[hash] and not any(hash in recent for recent in self._recent.values()):
+            self._store.delete(hash)
+
     async def fetch(
         self,
-        stub: ObjectsAsyncStub,
+        objects: ObjectsClient,
         item: wire.Object,
         accepts: Sequence[wire.Compression.ValueType],
     ) -> Path:
@@ -74,7 +98,7 @@ class ObjectCache:
         async with self._fetching.setdefault(name, asyncio.Lock()):
             if not self._store.touch(name):
                 self._make_room(item)
-                await pull(stub, item, self._store, accepts=accepts)
+                await pull(objects, item, self._store, accepts=accepts)
         return self._store.path(name)
 
     def _make_room(self, item: wire.Object) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 
+from umbel.base import keep_freed_memory
+from umbel.deployment.channel import KEPT_MEMORY_BYTES
 from umbel.deployment.node.agent import run_node
 from umbel.deployment.node.settings import NodeSettings, OnEvent
 
@@ -26,6 +28,7 @@ def serve_node(settings: NodeSettings, on_event: OnEvent = lambda event: None) -
     ConfigError
         The data folder cannot be used.
     """
+    keep_freed_memory(KEPT_MEMORY_BYTES)
     asyncio.run(_serve(settings, on_event))
 
 

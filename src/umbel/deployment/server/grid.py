@@ -56,7 +56,7 @@ class NetworkGrid(Grid):
     def wait_for_nodes(self, count: int, timeout_s: float) -> Sequence[int]:
         nodes = self._nodes(0, 0.0)
         if len(nodes) < count:
-            self._run.notify("waiting", wanted=count, connected=len(nodes), timeout_s=timeout_s)
+            self._run.emit("waiting", wanted=count, connected=len(nodes), timeout_s=timeout_s)
             nodes = self._nodes(count, timeout_s)
         if len(nodes) < count:
             raise NotEnoughNodes(
@@ -123,7 +123,7 @@ class NetworkGrid(Grid):
 
     def stored(self, arrays: ArrayRecord) -> StoredArrays | None:
         written = self._outbox.known({"arrays": arrays})
-        if written is None:
+        if written is None or not self._objects.touch(written.hash):
             return None
         path = self._objects.path(written.hash)
         return StoredArrays(path, written.hash, written.size_bytes)
@@ -168,11 +168,14 @@ class NetworkGrid(Grid):
         try:
             for done, answer in enumerate(call, 1):
                 position = positions.pop(answer.reply.message_id)
-                reply = self._reply(messages[position], answer.reply)
+                message = messages[position]
+                reply = self._reply(message, answer.reply)
                 self._done.append(answer.reply.message_id)
                 if reply.has_error():
                     failed += 1
-                    self._run.fail(reply.metadata.src_node_id, reply.error)
+                    self._run.fail(
+                        message.metadata.dst_node_id, reply.error, message.metadata.message_type
+                    )
                 if not ready_only:
                     self._run.progress(done, len(messages), failed)
                 yield position, reply
@@ -184,7 +187,8 @@ class NetworkGrid(Grid):
 
     def _give_up(self, messages: list[Message], timeout: float | None) -> None:
         for message in messages:
-            self._run.fail(message.metadata.dst_node_id, no_reply(timeout))
+            metadata = message.metadata
+            self._run.fail(metadata.dst_node_id, no_reply(timeout), metadata.message_type)
         self._release([message.metadata.message_id for message in messages])
 
     def _in_order(self, messages: list[Message], timeout: float | None) -> Iterator[Message]:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
+import grpc
 import grpc.aio
 
 from umbel.base import NotAllowed, NotFound, ProtocolError, UmbelError
-from umbel.deployment.errors import abort_with, readable, refusing
+from umbel.deployment.chunks import Chunk, read_push, write_chunk
+from umbel.deployment.errors import abort_with, refusing
 from umbel.deployment.server.callers import Caller, Callers
-from umbel.deployment.transfer import CHUNK_BYTES, packer, unpacked
+from umbel.deployment.transfer import CHUNK_BYTES, packer, store
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.deployment.wire.umbel_pb2_grpc import ObjectsServicer
 from umbel.store import ObjectStore
 
-_Context = grpc.aio.ServicerContext[wire.PullRequest, wire.Chunk]
+_Context = grpc.aio.ServicerContext[Any, Any]
 MayPull = Callable[[Caller, str], bool]
 MayPush = Callable[[Caller], bool]
 _ROLES = ("node", "user", "admin")
 
 
-class ObjectsService(ObjectsServicer):
+class ObjectsService:
     """Serves the object store to nodes and users.
 
     Parameters
@@ -44,24 +46,44 @@ class ObjectsService(ObjectsServicer):
         self._may_pull = may_pull
         self._may_push = may_push
 
+    def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
+        """Return the methods as a server takes them: chunks stay bytes, which we read ourselves."""
+        return grpc.method_handlers_generic_handler(
+            "umbel.v1.Objects",
+            {
+                "Push": grpc.stream_unary_rpc_method_handler(
+                    self.push, response_serializer=wire.PushReply.SerializeToString
+                ),
+                "Pull": grpc.unary_stream_rpc_method_handler(
+                    self.pull, request_deserializer=wire.PullRequest.FromString
+                ),
+                "Stat": grpc.unary_unary_rpc_method_handler(
+                    self.stat,
+                    request_deserializer=wire.StatRequest.FromString,
+                    response_serializer=wire.StatReply.SerializeToString,
+                ),
+            },
+        )
+
     @refusing
-    async def Push(  # noqa: N802  the name is the wire's
-        self, request_iterator: AsyncIterator[wire.PushChunk], context: _Context
+    async def push(
+        self, request_iterator: AsyncIterator[bytes], context: _Context
     ) -> wire.PushReply:
+        """Store an object that comes in chunks."""
         caller = self._callers.known(context).require(*_ROLES)
         if not self._may_push(caller):
             raise NotAllowed(
                 "nothing waits for an object of this node",
                 hint="push the reply to a task, as long as its answer is wanted",
             )
-        return wire.PushReply(stored_bytes=await self._take(readable(request_iterator)))
+        return wire.PushReply(stored_bytes=await self._take(request_iterator))
 
-    async def Pull(  # noqa: N802
-        self, request: wire.PullRequest, context: _Context
-    ) -> AsyncIterator[wire.Chunk]:
+    async def pull(self, request: wire.PullRequest, context: _Context) -> AsyncIterator[bytes]:
+        """Send an object in chunks."""
         try:
             caller = self._callers.known(context).require(*_ROLES)
             name = request.object.hash
+            self._store.touch(name)
             size = self._store.size(name)
             if size is None or not self._may_pull(caller, name):
                 raise NotFound(f"there is no object {name[:12]} for this caller")
@@ -77,15 +99,15 @@ class ObjectsService(ObjectsServicer):
             file.seek(request.offset)
             offset = request.offset
             while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                packed, compression = pack(data)
-                yield wire.Chunk(offset=offset, data=packed, compression=compression)
+                yield write_chunk(Chunk(offset, *pack(data)))
                 offset += len(data)
 
     @refusing
-    async def Stat(  # noqa: N802
-        self, request: wire.StatRequest, context: _Context
-    ) -> wire.StatReply:
+    async def stat(self, request: wire.StatRequest, context: _Context) -> wire.StatReply:
+        """Say how much there is of objects."""
         self._callers.known(context).require(*_ROLES)
+        for name in request.hashes:
+            self._store.touch(name)  # whoever learns that it is here may refer to it next
         sizes = [self._store.size(name) for name in request.hashes]
         stored = [
             self._store.offset(name) if size is None else size
@@ -93,22 +115,18 @@ class ObjectsService(ObjectsServicer):
         ]
         return wire.StatReply(stored_bytes=stored, complete=[size is not None for size in sizes])
 
-    async def _take(self, chunks: AsyncIterator[wire.PushChunk]) -> int:
+    async def _take(self, chunks: AsyncIterator[bytes]) -> int:
         """Write the chunks of one object; return how many of its bytes are stored."""
-        name, size, offset = "", 0, 0
-        async for item in chunks:
-            if not name:
-                name, size = item.object.hash, item.object.size_bytes
-                if self._store.touch(name):
-                    return size
-            data = unpacked(item.chunk)
-            offset = item.chunk.offset + len(data)
-            if offset > size:
-                raise ProtocolError(f"more than the {size} bytes that the object was said to have")
-            if data:
-                await asyncio.to_thread(self._store.write, name, item.chunk.offset, data)
-        if not name:
+        item, offset = wire.Object(), 0
+        async for raw in chunks:
+            named, chunk = read_push(raw)
+            if not item.hash:
+                item = named
+                if self._store.touch(item.hash):
+                    return item.size_bytes
+            offset = await asyncio.to_thread(store, self._store, item, chunk)
+        if not item.hash:
             raise ProtocolError("a push begins with the object's name and size")
-        if offset == size:
-            await asyncio.to_thread(self._store.finish, name, size)
+        if offset == item.size_bytes:
+            await asyncio.to_thread(self._store.finish, item.hash, item.size_bytes)
         return offset

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from umbel.base import UsageError, content_hash
+from umbel.base import UsageError, content_hash, for_each, write_all, write_hashed
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.records import ArrayRecord, Message, RecordDict, encode
 from umbel.serverapp import Run
 from umbel.store import ObjectStore
+
+_PIECE_BYTES = 1024 * 1024
 
 Identity = tuple[tuple[str, str, int], ...]
 
@@ -46,12 +50,17 @@ class Outbox:
         if place != self._place:
             self._place, self._count = place, 0
         outgoing = []
+        bodies: dict[str, dict[str, ArrayRecord]] = {}
         for message in messages:
             metadata = message.metadata
             if not message.has_content():
                 raise UsageError("a message to a node needs content", node=metadata.dst_node_id)
             metadata.run_id = run.run_id
-            body, records = self._parts(message.content)
+            arrays = {n: r for n, r in message.content.items() if isinstance(r, ArrayRecord)}
+            body = self.write_arrays(arrays) if arrays else None
+            if body is not None:
+                bodies[body.hash] = arrays
+            records = _others(message.content, empty=body is None)
             named = (*place, self._count, int(metadata.dst_node_id), metadata.message_type)
             text = json.dumps([*named, body.hash if body else "", content_hash([records])])
             metadata.message_id = content_hash([text.encode()])[:32]
@@ -68,6 +77,10 @@ class Outbox:
                     records=records,
                 )
             )
+        for name, arrays in bodies.items():
+            # One that nothing referred to for a while may be gone, or about to go.
+            if not self._objects.touch(name):
+                put(self._objects, encode(RecordDict(dict(arrays))))
         return outgoing
 
     def write_arrays(self, arrays: dict[str, ArrayRecord]) -> wire.Object:
@@ -89,29 +102,52 @@ class Outbox:
         # Copies share the arrays, whose identity is theirs as long as they live.
         self._known[_identity(arrays)] = written, [record.copy() for record in arrays.values()]
 
-    def _parts(self, content: RecordDict) -> tuple[wire.Object | None, bytes]:
-        arrays = {name: r for name, r in content.items() if isinstance(r, ArrayRecord)}
-        others = {name: r for name, r in content.items() if not isinstance(r, ArrayRecord)}
-        body = self.write_arrays(arrays) if arrays else None
-        return body, b"".join(encode(RecordDict(others))) if others or body is None else b""
-
 
 def put(objects: ObjectStore, buffers: Sequence[bytes | memoryview]) -> wire.Object:
     """Write an object under the name that its bytes give it."""
-    # Hashing lets other threads run, and the kernel writes meanwhile.
-    digest = content_hash(buffers)
     size = sum(memoryview(buffer).nbytes for buffer in buffers)
-    if objects.size(digest) is None:
-        handle, path = tempfile.mkstemp(dir=objects.folder, prefix="outgoing-")
+    names: list[str] = []
+    with _new_file(objects) as (path, file):
+
+        def name() -> None:
+            names.append(content_hash(buffers))
+
+        def write() -> None:
+            write_all(file, buffers)
+
+        for_each(_call, (name, write), size)  # neither needs the interpreter meanwhile
+        objects.put_file(path, names[0])
+    return wire.Object(hash=names[0], size_bytes=size)
+
+
+def put_copy(objects: ObjectStore, path: Path) -> wire.Object:
+    """Write a copy of a file as an object, a piece at a time."""
+    with _new_file(objects) as (copy, file), path.open("rb") as source:
+        size, name = write_hashed(file, iter(lambda: source.read(_PIECE_BYTES), b""))
+        objects.put_file(copy, name)
+    return wire.Object(hash=name, size_bytes=size)
+
+
+@contextmanager
+def _new_file(objects: ObjectStore) -> Iterator[tuple[Path, IO[bytes]]]:
+    """Give a file beside the objects, which is gone at the end unless it has become one."""
+    handle, name = tempfile.mkstemp(dir=objects.folder, prefix="outgoing-")
+    path = Path(name)
+    try:
         with open(handle, "wb", buffering=0) as file:
-            for buffer in buffers:
-                rest = memoryview(buffer).cast("B")
-                while rest:
-                    rest = rest[file.write(rest) or 0 :]
-        objects.put_file(Path(path), digest)
-    else:
-        objects.touch(digest)
-    return wire.Object(hash=digest, size_bytes=size)
+            yield path, file
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _call(step: Callable[[], None]) -> None:
+    step()
+
+
+def _others(content: RecordDict, *, empty: bool) -> bytes:
+    """Encode the records without arrays; nothing if there are none, unless an empty file is due."""
+    others = {name: r for name, r in content.items() if not isinstance(r, ArrayRecord)}
+    return b"".join(encode(RecordDict(others))) if others or empty else b""
 
 
 def _identity(arrays: dict[str, ArrayRecord]) -> Identity:

@@ -49,8 +49,15 @@ from umbel.deployment.server.runspec import RunSpec
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.store import Journal, ObjectStore
 
-_IDLE_OBJECT_S = 60.0
-"""An object that nothing refers to stays so long: someone may be about to refer to it."""
+_IDLE_OBJECT_S = 2.0
+"""An object that nothing refers to stays so long after it was last asked for.
+
+Someone may be about to refer to it; who comes too late stores it again. Longer would be dear: what
+is deleted before the kernel has written it to the disk is never written.
+"""
+
+_LENT_S = 3600.0
+"""What was put there for a user to pull stays so long after it was last asked for."""
 
 _ORPHAN_S = 3600.0
 """What nothing has referred to for so long, say since a process was killed, is swept away."""
@@ -289,6 +296,6 @@ class Plane:
         for name in list(self._unwanted):
             if name in self.state.references:
                 self._unwanted.discard(name)
-            elif self.objects.delete(name, _IDLE_OBJECT_S):
+            elif self.objects.delete(name, _LENT_S if name in self._lent else _IDLE_OBJECT_S):
                 self._unwanted.discard(name)
                 self._lent.pop(name, None)

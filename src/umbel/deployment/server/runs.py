@@ -23,7 +23,7 @@ from umbel.coordinator import (
 from umbel.deployment.bundle import BUNDLE_MAX_BYTES, read_manifest
 from umbel.deployment.errors import abort_with, refusing
 from umbel.deployment.server.callers import Caller, Callers
-from umbel.deployment.server.outgoing import put
+from umbel.deployment.server.outgoing import put_copy
 from umbel.deployment.server.plane import Plane
 from umbel.deployment.server.runspec import RunSpec
 from umbel.deployment.tokens import JoinToken
@@ -204,7 +204,7 @@ class RunsService(RunsServicer):
 
     def _lend(self, path: Path, caller: Caller) -> wire.Object:
         """Put a file into the object store for a while, for this caller to pull."""
-        written = put(self._plane.objects, [path.read_bytes()])
+        written = put_copy(self._plane.objects, path)
         self._plane.lend(written.hash, caller.name)
         return written
 

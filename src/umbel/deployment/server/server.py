@@ -91,9 +91,8 @@ class Server:
         anyone = settings.insecure or not settings.client_certificates
         callers = Callers(insecure=anyone, check=self._check)
         umbel_pb2_grpc.add_NodesServicer_to_server(NodesService(self.plane, callers), public)
-        umbel_pb2_grpc.add_ObjectsServicer_to_server(
-            ObjectsService(self._objects, callers, self._may_pull, self._may_push), public
-        )
+        objects = ObjectsService(self._objects, callers, self._may_pull, self._may_push)
+        public.add_generic_rpc_handlers((objects.handlers(),))
         if self._launches:
             umbel_pb2_grpc.add_RunsServicer_to_server(
                 RunsService(self.plane, callers, self._runs_dir, self._new_token()), public

@@ -10,7 +10,18 @@ from umbel.serverapp import ServerApp
 from umbel.strategies import FedAvg, with_secagg
 
 SIZE = 30_000  # bytes enough for an object of its own
-client, server = ClientApp(mods=[secagg_mod()]), ServerApp()
+
+
+def break_down(message, context, call_next):
+    """Fail at the step of the protocol at which this node is to be broken."""
+    told = message.content.config_records.get("secagg", {})
+    node, _, step = str(context.run_config["broken"]).partition("@")
+    if told.get("stage") == step and str(context.node_config["partition-id"]) == node:
+        raise OSError(f"broken at {step}")
+    return call_next(message, context)
+
+
+client, server = ClientApp(mods=[break_down, secagg_mod()]), ServerApp()
 
 
 @client.train()
