@@ -77,11 +77,13 @@ export class Journal {
     rmSync(join(this.#runs, outcome.runId, "done", `${messageId}.json`), { force: true });
   }
 
-  /** Drop all that a run has left here. */
-  forgetRun(runId: string): void {
+  /** Drop a run's replies, and its state too if it will not be resumed. */
+  forgetRun(runId: string, final: boolean): void {
     checkNames(runId);
     for (const { messageId, runId: own } of this.done()) if (own === runId) this.#done.delete(messageId);
-    rmSync(join(this.#runs, runId), { recursive: true, force: true });
+    const run = join(this.#runs, runId);
+    const left = final ? [run] : ["done", "replies", "states"].map((name) => join(run, name));
+    for (const path of left) rmSync(path, { recursive: true, force: true });
   }
 
   #commit(outcome: Outcome): Outcome {

@@ -149,7 +149,7 @@ export class UmbelNode {
       this.#tasks.get(cancel.message_id)?.abort.abort();
       this.#tasks.delete(cancel.message_id);
       this.#forget(cancel.message_id, "cancelled", cancel.reason || "not wanted any more");
-    } else if (kind === "run_over" && run_over) this.#forgetRun(run_over.run_id);
+    } else if (kind === "run_over" && run_over) this.#forgetRun(run_over);
     // What else a newer server says is not for us.
   }
 
@@ -174,16 +174,16 @@ export class UmbelNode {
     this.#say(kind, text, undefined, messageId);
   }
 
-  #forgetRun(runId: string): void {
+  #forgetRun({ run_id: runId, final }: { run_id: string; final: boolean }): void {
     checkNames(runId);
     for (const [messageId, running] of this.#tasks) {
       if (running.runId !== runId) continue;
       running.abort.abort();
       this.#tasks.delete(messageId);
     }
-    this.#journal.forgetRun(runId);
+    this.#journal.forgetRun(runId, final);
     this.#turns.delete(runId);
-    this.#say("run_over", "forgotten", runId);
+    this.#say("run_over", final ? "forgotten" : "ended; its state is kept", runId);
   }
 
   /** Bring a task to its end, and what came of it on its way. */

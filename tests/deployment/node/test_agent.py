@@ -184,7 +184,8 @@ def test_a_cancelled_task_stops_and_leaves_no_trace(kit, tmp_path):
     asyncio.run(main())
 
 
-def test_a_run_that_is_over_is_forgotten(kit):
+@pytest.mark.parametrize("final", [True, False])
+def test_of_a_run_that_is_over_the_state_is_kept_if_it_may_be_resumed(kit, final):
     async def main():
         async with kit.listening() as server:
             settings = kit.settings(server)
@@ -193,11 +194,14 @@ def test_a_run_that_is_over_is_forgotten(kit):
                 session.welcome()
                 await session.answer_to(kit.train(server))
                 pid = (await events.wait("started")).pid
-                session.send(run_over=wire.RunOver(run_id="run-1"))
+                session.send(run_over=wire.RunOver(run_id="run-1", final=final))
                 await events.wait("run_over")
-                assert not (settings.data_dir / "runs" / "run-1").exists()
+                left = list((settings.data_dir / "runs").rglob("*"))
+                assert [path.name for path in left] == ([] if final else ["run-1", "state"])
                 with pytest.raises(ProcessLookupError):
                     os.kill(pid, 0)
+                reply = await session.answer_to(kit.train(server))
+                assert kit.metrics(server, reply)["seen"] == (1 if final else 2)
 
     asyncio.run(main())
 

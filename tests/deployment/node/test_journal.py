@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from umbel.base import ConfigError, ProtocolError
-from umbel.deployment.node.journal import Failure, Journal, Outcome
+from umbel.base import SYSTEM_CLOCK, ConfigError, ProtocolError
+from umbel.deployment.node.journal import STATE_KEPT_S, Failure, Journal, Outcome
 
 RUN = "run-1"
 
@@ -123,6 +123,19 @@ def test_a_run_is_forgotten_with_all_it_has(opened, folder):
     journal.forget_run(RUN)
     assert journal.done() == []
     assert not (folder / "runs" / RUN).exists()
+
+
+def test_the_state_of_an_old_run_is_swept(opened, folder):
+    journal = opened()
+    for run in ("old", "young"):
+        desk = journal.prepare(run, "m")
+        desk.new_state.write_bytes(b"state")
+        journal.commit(Outcome(run, "m", 1, "x", has_state=True))
+        journal.forget_run(run, with_state=False)
+    long_ago = SYSTEM_CLOCK.now() - STATE_KEPT_S - 1
+    os.utime(folder / "runs" / "old" / "state", (long_ago, long_ago))
+    opened()
+    assert [path.name for path in (folder / "runs").iterdir()] == ["young"]
 
 
 def test_a_folder_is_for_one_node(opened, folder):

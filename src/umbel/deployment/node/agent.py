@@ -172,7 +172,7 @@ class Agent:
             case "cancel":
                 await self._cancel(message.cancel)
             case "run_over":
-                self._chore(self._forget_run(message.run_over.run_id))
+                self._chore(self._forget_run(message.run_over.run_id, message.run_over.final))
             case "goodbye" if message.goodbye.final:
                 self._say("dismissed", message.goodbye.reason)
             case "goodbye":
@@ -206,17 +206,18 @@ class Agent:
         self._acknowledged.set()
         self._say(kind, text, message_id=message_id)
 
-    async def _forget_run(self, run_id: str) -> None:
+    async def _forget_run(self, run_id: str, final: bool) -> None:
         check_names(run_id)
         await _end({task for task in self._tasks.values() if task.get_name() == run_id})
         self._opening.pop(run_id, None)
         run = self._runs.pop(run_id, None)
         if run is not None:
             await run.close()
-        self._journal.forget_run(run_id)
+        self._journal.forget_run(run_id, with_state=final)
         self._cache.forget_run(run_id)
         self._acknowledged.set()
-        self._say("run_over", "forgotten", run_id)
+        text = "forgotten" if final else "ended; its state is kept, as it may be resumed"
+        self._say("run_over", text, run_id)
 
     # ---- Tasks
 

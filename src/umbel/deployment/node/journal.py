@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -26,11 +27,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from umbel.base import ConfigError, ProtocolError, sync
+from umbel.base import SYSTEM_CLOCK, ConfigError, ProtocolError, sync
 from umbel.deployment.atomic import PRIVATE, write_atomically
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+
+
+STATE_KEPT_S = 30 * 24 * 3600.0
+"""How long a node keeps the state of a run that was not finished, after its last task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,8 @@ class Journal:
         self._done: dict[str, Outcome] = {}
         for run in sorted(self._runs.iterdir()):
             self._recover(run)
+            if not self._is_wanted(run):
+                shutil.rmtree(run, ignore_errors=True)
 
     def close(self) -> None:
         """Let another process use the folder."""
@@ -164,11 +171,21 @@ class Journal:
             self.reply_path(outcome).unlink(missing_ok=True)
             record.unlink(missing_ok=True)
 
-    def forget_run(self, run_id: str) -> None:
-        """Drop all that a run has left here."""
+    def forget_run(self, run_id: str, *, with_state: bool = True) -> None:
+        """Drop all that a run has left here, or all but its state."""
         check_names(run_id)
         self._done = {name: o for name, o in self._done.items() if o.run_id != run_id}
-        shutil.rmtree(self._runs / run_id, ignore_errors=True)
+        run = self._runs / run_id
+        for left in (run / "done", run / "replies", run / "states"):
+            shutil.rmtree(left, ignore_errors=True)
+        if with_state or not (run / "state").exists():
+            shutil.rmtree(run, ignore_errors=True)
+
+    def _is_wanted(self, run: Path) -> bool:
+        """Whether a run has replies to deliver, or a state that was written of late."""
+        state = run / "state"
+        age_s = SYSTEM_CLOCK.now() - state.stat().st_mtime if state.exists() else math.inf
+        return age_s < STATE_KEPT_S or any(o.run_id == run.name for o in self._done.values())
 
     def _recover(self, run: Path) -> None:
         for record in sorted((run / "done").glob("*.json"), key=lambda p: p.stat().st_mtime_ns):
