@@ -69,6 +69,7 @@ def run(here: LocalDeployment, kilobytes: int, rounds: int) -> tuple[list[dict],
 def idle(here: LocalDeployment) -> tuple[float, float]:
     """Return the memory (MB) of a node with all its processes, and its CPU (%) over 3 s."""
     node = here.nodes[0]
+    time.sleep(1)  # until it has ended the run's worker
     family = [psutil.Process(node.process.pid), *node.descendants()]
     before = sum(sum(process.cpu_times()[:2]) for process in family)
     time.sleep(3)
