@@ -46,7 +46,7 @@ from umbel.base.errors import (
 )
 from umbel.base.files import mapped, sync, write_all, write_hashed
 from umbel.base.ids import SERVER_NODE_ID, content_hash, new_id, new_run_id
-from umbel.base.keystream import KeyStream, derive_key, fresh_key
+from umbel.base.keystream import KeyStream, derive_key, fresh_key, spelled
 from umbel.base.lifespan import Lifespan, check_lifespan, entered
 from umbel.base.limits import (
     HEADER_MAX_BYTES,
@@ -147,6 +147,7 @@ __all__ = [
     "set_random_state",
     "set_threads",
     "set_up",
+    "spelled",
     "sync",
     "write_all",
     "write_hashed",

@@ -155,7 +155,7 @@ def derive_key(secret: bytes, *names: str | int | bytes) -> bytes:
             f"a secret has at least {_SECRET_MIN_BYTES} bytes, got {len(secret)}",
             hint="make it with fresh_key()",
         )
-    info = b"".join(_spelled(name) for name in names)
+    info = b"".join(spelled(name) for name in names)
     extracted = hmac.digest(b"umbel-key", secret, "sha256")
     return hmac.digest(extracted, info + b"\x01", "sha256")
 
@@ -171,7 +171,14 @@ def fresh_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
-def _spelled(name: str | int | bytes) -> bytes:
+def spelled(name: str | int | bytes) -> bytes:
+    """Return a name as bytes that tell its kind and where it ends.
+
+    Examples
+    --------
+    >>> spelled("ab"), spelled(1), spelled("1")
+    (b's2:ab', b'i1:1', b's1:1')
+    """
     match name:
         case bytes():
             kind, text = b"b", name

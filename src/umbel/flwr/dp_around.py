@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from logging import WARNING
+from typing import Any
 
 import numpy as np
 
@@ -50,6 +51,36 @@ def adaptive(
         return OfCount(bound, quantile, learning_rate)
     sigma = cohort / 20 if count_sigma is None else count_sigma
     return AdaptiveBound(bound, quantile, learning_rate, sigma)
+
+
+class AdaptiveArguments:
+    """Takes the arguments of Flower's wrappers whose bound adapts; goes before their base.
+
+    They are the same in both APIs.
+    """
+
+    def __init__(
+        self,
+        strategy: Any,
+        noise_multiplier: float,
+        num_sampled_clients: int,
+        initial_clipping_norm: float = 0.1,
+        target_clipped_quantile: float = 0.5,
+        clip_norm_lr: float = 0.2,
+        clipped_count_stddev: float | None = None,
+    ) -> None:
+        clipping = adaptive(
+            noise_multiplier,
+            initial_clipping_norm,
+            1 - target_clipped_quantile,
+            clip_norm_lr,
+            clipped_count_stddev,
+            num_sampled_clients,
+        )
+        wrapper: Any = super()
+        wrapper.__init__(strategy, noise_multiplier, clipping, num_sampled_clients)
+        self.target_clipped_quantile = target_clipped_quantile
+        self.clip_norm_lr = clip_norm_lr
 
 
 @dataclass

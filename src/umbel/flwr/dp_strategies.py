@@ -19,11 +19,11 @@ from umbel.flwr.accounting import (
     PrivacySpent,
     SamplingMethod,
 )
-from umbel.flwr.dp_around import DELTA, NoiseAround, adaptive, bound_of
+from umbel.flwr.dp_around import DELTA, AdaptiveArguments, NoiseAround, bound_of
 from umbel.flwr.dp_norms import CLIENTS_DISCREPANCY_WARNING, KEY_CLIPPING_NORM, KEY_NORM_BIT
 from umbel.flwr.dp_replies import AroundStrategy
 from umbel.flwr.logs import log
-from umbel.privacy import AdaptiveBound, Poisson
+from umbel.privacy import AdaptiveBound, GaussianEvent, Poisson
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Grid, Run, Strategy
 from umbel.strategies import WITHIN, CentralDP, ClippedMean, Clipping, Wrapper
@@ -84,13 +84,15 @@ class Accounted(CentralDP):
         return released
 
     def _tell(self, run: Run, ledger: PrivacyAccountant) -> None:
-        """Tell the accountant what the log of the run holds and it has not heard."""
-        releases = [e.data["event"] for e in run.log.entries() if e.event == "privacy_spent"]
+        """Tell the accountant what the run has released and it has not heard of."""
+        releases = self._ledger_of(run).entries
         if self._told[0] is not run:
             # What was released before the run was cut off, an accountant made anew does not know.
             self._told = (run, 0 if run.resume else len(releases))
-        for event in releases[self._told[1] :]:
-            ledger.compose(replace(self._asked(ledger), noise_multiplier=event["noise_multiplier"]))
+        for entry in releases[self._told[1] :]:
+            if isinstance(entry.event, GaussianEvent):
+                noise_multiplier = entry.event.noise_multiplier
+                ledger.compose(replace(self._asked(ledger), noise_multiplier=noise_multiplier))
             spent = ledger.get_privacy_spent()
             log(INFO, "privacy spent: epsilon %.4g, delta %g", spent.epsilon, spent.delta)
         self._told = (run, len(releases))
@@ -245,28 +247,8 @@ class _Fixed(Private):
         super().__init__(strategy, noise_multiplier, clipping_norm, num_sampled_clients, accountant)
 
 
-class _Adaptive(Private):
-    def __init__(
-        self,
-        strategy: Strategy,
-        noise_multiplier: float,
-        num_sampled_clients: int,
-        initial_clipping_norm: float = 0.1,
-        target_clipped_quantile: float = 0.5,
-        clip_norm_lr: float = 0.2,
-        clipped_count_stddev: float | None = None,
-    ) -> None:
-        clipping = adaptive(
-            noise_multiplier,
-            initial_clipping_norm,
-            1 - target_clipped_quantile,
-            clip_norm_lr,
-            clipped_count_stddev,
-            num_sampled_clients,
-        )
-        super().__init__(strategy, noise_multiplier, clipping, num_sampled_clients)
-        self.target_clipped_quantile = target_clipped_quantile
-        self.clip_norm_lr = clip_norm_lr
+class _Adaptive(AdaptiveArguments, Private):
+    pass
 
 
 class DifferentialPrivacyServerSideFixedClipping(_Fixed):

@@ -13,7 +13,7 @@ from logging import WARNING
 from typing import Any, ClassVar
 
 from umbel.base import ConfigError, RejectedReply
-from umbel.flwr.dp_around import DELTA, NoiseAround, adaptive, bound_of, clipped_model
+from umbel.flwr.dp_around import DELTA, AdaptiveArguments, NoiseAround, bound_of, clipped_model
 from umbel.flwr.dp_norms import CLIENTS_DISCREPANCY_WARNING, KEY_CLIPPING_NORM, KEY_NORM_BIT
 from umbel.flwr.dp_strategies import Accounted, accounted_kind
 from umbel.flwr.instructions import EvaluateIns, EvaluateRes, FitIns, FitRes, Scalar
@@ -237,28 +237,8 @@ class _Fixed(Private):
         super().__init__(strategy, noise_multiplier, clipping_norm, num_sampled_clients)
 
 
-class _Adaptive(Private):
-    def __init__(
-        self,
-        strategy: Strategy,
-        noise_multiplier: float,
-        num_sampled_clients: int,
-        initial_clipping_norm: float = 0.1,
-        target_clipped_quantile: float = 0.5,
-        clip_norm_lr: float = 0.2,
-        clipped_count_stddev: float | None = None,
-    ) -> None:
-        clipping = adaptive(
-            noise_multiplier,
-            initial_clipping_norm,
-            1 - target_clipped_quantile,
-            clip_norm_lr,
-            clipped_count_stddev,
-            num_sampled_clients,
-        )
-        super().__init__(strategy, noise_multiplier, clipping, num_sampled_clients)
-        self.target_clipped_quantile = target_clipped_quantile
-        self.clip_norm_lr = clip_norm_lr
+class _Adaptive(AdaptiveArguments, Private):
+    pass
 
 
 class DifferentialPrivacyServerSideFixedClipping(_Fixed):

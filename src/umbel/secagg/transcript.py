@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from umbel.base import spelled
+
 HASH_BYTES = 32
 
 
@@ -19,12 +21,5 @@ def digest(*parts: str | int | bytes) -> bytes:
     """
     told = hashlib.sha256(b"umbel-secagg")
     for part in parts:
-        match part:
-            case bytes():
-                kind, text = b"b", part
-            case str():
-                kind, text = b"s", part.encode()
-            case _:
-                kind, text = b"i", b"%d" % part
-        told.update(b"%b%d:%b" % (kind, len(text), text))
+        told.update(spelled(part))
     return told.digest()

@@ -6,7 +6,7 @@ from umbel.serverapp.ending import conclude, note_failure, note_success
 from umbel.serverapp.frozen import frozen_copy
 from umbel.serverapp.grid import Folded, Grid, no_reply, rejected
 from umbel.serverapp.plots import plot_metrics
-from umbel.serverapp.privacyledger import RunLedger, cut_off
+from umbel.serverapp.privacyledger import LedgerOfStart, RunLedger, cut_off
 from umbel.serverapp.replies import Replies
 from umbel.serverapp.result import Failure, Result, RoundTiming, failure_causes
 from umbel.serverapp.rounds import NOT_FINITE, require_finite
@@ -27,6 +27,7 @@ __all__ = [
     "Folded",
     "FractionSampler",
     "Grid",
+    "LedgerOfStart",
     "LogEntry",
     "MinSeparationSampler",
     "Observer",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 from umbel.base import ConfigError
 from umbel.privacy import (
@@ -22,6 +22,16 @@ from umbel.serverapp.runlog import LogEntry
 
 Describe = Callable[[float], PrivacyStatement]
 """Says what the run promises, given the epsilon of all releases so far."""
+
+
+class LedgerTerms(TypedDict):
+    """How a :class:`RunLedger` counts, and up to what."""
+
+    epsilon: float | None
+    delta: float
+    accountant: AccountantName
+    adjacency: Adjacency
+    unit: NotRequired[Unit]
 
 
 class RunLedger:
@@ -91,6 +101,11 @@ class RunLedger:
         paid = {data["start"] for data in released}
         self._has_gaps = any(start < run.start for start in _trained(entries) - paid)
 
+    @property
+    def entries(self) -> tuple[Spent, ...]:
+        """All that was released so far, in order."""
+        return self._ledger.entries
+
     def check(self, event: Event, count: int = 1) -> None:
         """Raise ``PrivacyBudgetExhausted`` if a round with this event would exceed the budget.
 
@@ -150,6 +165,35 @@ class RunLedger:
     @property
     def _place(self) -> tuple[int, int]:
         return self._run.start, self._run.server_round
+
+
+class LedgerOfStart:
+    """Makes the ledger of a call of ``strategy.start`` at the first question, and keeps it.
+
+    Examples
+    --------
+    >>> run, ledgers = Run(), LedgerOfStart()
+    >>> terms = {"epsilon": 9.0, "delta": 1e-6, "accountant": "rdp", "adjacency": "zero-out"}
+    >>> ledger = ledgers.of(run, **terms)
+    >>> ledgers.of(run, **terms) is ledger
+    True
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple[Run, int, LedgerTerms, RunLedger] | None = None
+
+    def of(self, run: Run, **terms: Unpack[LedgerTerms]) -> RunLedger:
+        """Return the ledger, which knows all that the run has spent.
+
+        Raises
+        ------
+        ConfigError
+            As :class:`RunLedger` does.
+        """
+        known = self._known
+        if known is None or known[0] is not run or known[1:3] != (run.start, terms):
+            known = self._known = (run, run.start, terms, RunLedger(run, **terms))
+        return known[3]
 
 
 def _check_adjacency(statement: dict[str, Any], adjacency: Adjacency) -> None:

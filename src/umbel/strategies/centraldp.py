@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import index
-from typing import Any, ClassVar, SupportsIndex
+from typing import Any, ClassVar, NotRequired, SupportsIndex, TypedDict
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from umbel.base import ConfigError, Seeds, StateError
 from umbel.privacy import (
     AccountantName,
     AdaptiveBound,
-    Adjacency,
     Event,
     FixedSize,
     GaussianEvent,
@@ -32,7 +31,7 @@ from umbel.privacy import (
     natural_adjacency,
 )
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from umbel.serverapp import Grid, Run, RunLedger, Strategy
+from umbel.serverapp import Grid, LedgerOfStart, Run, RunLedger, Strategy
 from umbel.strategies.clippedmean import WITHIN, ClippedMean, clipping_in_place_of, moved
 from umbel.strategies.drawing import SameNodes, enforced_sampling
 from umbel.strategies.wrapper import Wrapper
@@ -45,6 +44,17 @@ Key = tuple[int, int, str]
 """Names one release: the call of ``start``, the round, and the digest of the sum."""
 
 _STATE = "dp-clipping"
+
+
+class CentralDPOptions(TypedDict):
+    """Keyword arguments of :func:`with_central_dp`, for wrappers that pass them on."""
+
+    noise_multiplier: float
+    cohort: int
+    delta: float
+    epsilon_budget: NotRequired[float | None]
+    accountant: NotRequired[AccountantName | None]
+    release_metrics: NotRequired[bool]
 
 
 class CentralDP(Wrapper):
@@ -96,7 +106,7 @@ class CentralDP(Wrapper):
         self.release_metrics = release_metrics
         self._sampling: Sampling = NoAmplification()
         self._noise_of_updates()  # raises if the count of clients leaves nothing for the updates
-        self._ledger: tuple[Run, int, Adjacency, RunLedger] | None = None
+        self._ledgers = LedgerOfStart()
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -218,18 +228,13 @@ class CentralDP(Wrapper):
 
     def _ledger_of(self, run: Run) -> RunLedger:
         """Return the ledger of this call of ``start``, which knows all that the run has spent."""
-        adjacency = natural_adjacency(self._sampling)
-        known = self._ledger
-        if known is None or known[0] is not run or known[1:3] != (run.start, adjacency):
-            ledger = RunLedger(
-                run,
-                epsilon=self.epsilon_budget,
-                delta=self.delta,
-                accountant=self._accountant_name(),
-                adjacency=adjacency,
-            )
-            known = self._ledger = (run, run.start, adjacency, ledger)
-        return known[3]
+        return self._ledgers.of(
+            run,
+            epsilon=self.epsilon_budget,
+            delta=self.delta,
+            accountant=self._accountant_name(),
+            adjacency=natural_adjacency(self._sampling),
+        )
 
     def _accountant_name(self) -> AccountantName:
         # Of samples of a fixed size the tighter one knows nothing.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
 
 from umbel.base import RejectedReply
 from umbel.clientapp import DP_RECORD, bound_in_words
-from umbel.privacy import AccountantName, clip
+from umbel.privacy import clip
 from umbel.records import ArrayRecord, ConfigRecord, Message, RecordDict
 from umbel.serverapp import Grid, Strategy
-from umbel.strategies.centraldp import CentralDP, Clipping
+from umbel.strategies.centraldp import CentralDP, CentralDPOptions, Clipping
 from umbel.strategies.clippedmean import ClippedMean, check_shapes
 from umbel.updates import Arrays
 
@@ -59,13 +59,8 @@ class ClientDP(CentralDP):
 def with_client_dp(
     strategy: Strategy,
     *,
-    noise_multiplier: float,
     clipping: Clipping,
-    cohort: int,
-    delta: float,
-    epsilon_budget: float | None = None,
-    accountant: AccountantName | None = None,
-    release_metrics: bool = False,
+    **options: Unpack[CentralDPOptions],
 ) -> ClientDP:
     """Return a strategy that does the same, with updates that the clients clip themselves.
 
@@ -76,9 +71,9 @@ def with_client_dp(
 
     Parameters
     ----------
-    strategy, noise_multiplier, clipping, cohort, delta, epsilon_budget, accountant, release_metrics
-        See :func:`with_central_dp`. With an ``AdaptiveBound`` each client tells whether its update
-        was within the bound.
+    strategy, clipping, **options
+        See :func:`with_central_dp`: ``noise_multiplier``, ``cohort``, ``delta`` and the rest. With
+        an ``AdaptiveBound`` each client tells whether its update was within the bound.
 
     Raises
     ------
@@ -93,13 +88,4 @@ def with_client_dp(
     ... ).clipped_at
     'client'
     """
-    return ClientDP(
-        strategy,
-        noise_multiplier=noise_multiplier,
-        clipping=clipping,
-        cohort=cohort,
-        delta=delta,
-        epsilon_budget=epsilon_budget,
-        accountant=accountant,
-        release_metrics=release_metrics,
-    )
+    return ClientDP(strategy, clipping=clipping, **options)

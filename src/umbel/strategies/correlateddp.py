@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from hashlib import sha256
+from typing import Unpack
 
 from umbel.base import ConfigError
 from umbel.privacy import (
-    AccountantName,
     AdaptiveBound,
     CorrelatedEvent,
     CorrelatedNoise,
@@ -22,7 +22,7 @@ from umbel.privacy import (
 )
 from umbel.records import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from umbel.serverapp import Grid, MinSeparationSampler, Run, Strategy
-from umbel.strategies.centraldp import CentralDP, Key
+from umbel.strategies.centraldp import CentralDP, CentralDPOptions, Key
 from umbel.strategies.drawing import SameNodes
 from umbel.updates import Arrays
 
@@ -34,7 +34,7 @@ class CorrelatedDP(CentralDP):
     ----------
     strategy : Strategy
         What is wrapped.
-    matrix, noise_multiplier, clipping, cohort, delta, epsilon_budget, accountant, release_metrics
+    matrix, clipping, **options
         See :func:`with_correlated_dp`.
     """
 
@@ -43,24 +43,10 @@ class CorrelatedDP(CentralDP):
         strategy: Strategy,
         *,
         matrix: NoiseMatrix,
-        noise_multiplier: float,
         clipping: float | PerLayer,
-        cohort: int,
-        delta: float,
-        epsilon_budget: float | None = None,
-        accountant: AccountantName | None = None,
-        release_metrics: bool = False,
+        **options: Unpack[CentralDPOptions],
     ) -> None:
-        super().__init__(
-            strategy,
-            noise_multiplier=noise_multiplier,
-            clipping=clipping,
-            cohort=cohort,
-            delta=delta,
-            epsilon_budget=epsilon_budget,
-            accountant=accountant,
-            release_metrics=release_metrics,
-        )
+        super().__init__(strategy, clipping=clipping, **options)
         if isinstance(self.clipping, AdaptiveBound):
             raise ConfigError(
                 "a bound that changes between rounds does not go with noise that they share",
@@ -190,13 +176,8 @@ def with_correlated_dp(
     strategy: Strategy,
     *,
     matrix: NoiseMatrix,
-    noise_multiplier: float,
     clipping: float | PerLayer,
-    cohort: int,
-    delta: float,
-    epsilon_budget: float | None = None,
-    accountant: AccountantName | None = None,
-    release_metrics: bool = False,
+    **options: Unpack[CentralDPOptions],
 ) -> CorrelatedDP:
     """Return a strategy that does the same with models that hide what each client had.
 
@@ -245,14 +226,4 @@ def with_correlated_dp(
     >>> print(strategy.participation)
     at most every 20 rounds
     """
-    return CorrelatedDP(
-        strategy,
-        matrix=matrix,
-        noise_multiplier=noise_multiplier,
-        clipping=clipping,
-        cohort=cohort,
-        delta=delta,
-        epsilon_budget=epsilon_budget,
-        accountant=accountant,
-        release_metrics=release_metrics,
-    )
+    return CorrelatedDP(strategy, matrix=matrix, clipping=clipping, **options)

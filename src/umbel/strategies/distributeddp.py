@@ -17,7 +17,7 @@ from umbel.privacy import (
 )
 from umbel.records import ArrayRecord, MetricRecord
 from umbel.secagg import Plan, SecAggParameters
-from umbel.serverapp import Run, RunLedger, Strategy
+from umbel.serverapp import LedgerOfStart, Run, RunLedger, Strategy
 from umbel.strategies.clippedmean import moved
 from umbel.strategies.secagg import (
     STAGE_TIMEOUT_S,
@@ -84,7 +84,7 @@ class DistributedDP(SecurelyAggregated):
             )
         self._share = self._fitted(1, cohort)  # raises
         self._dimension = 0
-        self._ledger: tuple[Run, int, RunLedger] | None = None
+        self._ledgers = LedgerOfStart()
 
     def prepared(
         self, run: Run, cohort: int, model: ArrayRecord
@@ -142,17 +142,13 @@ class DistributedDP(SecurelyAggregated):
         )
 
     def _ledger_of(self, run: Run) -> RunLedger:
-        known = self._ledger
-        if known is None or known[0] is not run or known[1] != run.start:
-            ledger = RunLedger(
-                run,
-                epsilon=self.epsilon_budget,
-                delta=self.delta,
-                accountant="rdp",
-                adjacency="zero-out",
-            )
-            known = self._ledger = (run, run.start, ledger)
-        return known[2]
+        return self._ledgers.of(
+            run,
+            epsilon=self.epsilon_budget,
+            delta=self.delta,
+            accountant="rdp",
+            adjacency="zero-out",
+        )
 
     def _statement(self, run: Run, epsilon: float) -> PrivacyStatement:
         """Say what the run promises."""

@@ -19,7 +19,7 @@ from umbel.privacy import (
     whole,
 )
 from umbel.records import ArrayRecord, ConfigRecord, Message, RecordDict
-from umbel.serverapp import Grid, Run, RunLedger, Strategy
+from umbel.serverapp import Grid, LedgerOfStart, Run, RunLedger, Strategy
 from umbel.strategies.wrapper import Wrapper
 from umbel.updates import Aggregator, Mapped
 
@@ -76,7 +76,7 @@ class ExampleDP(Wrapper):
         self.delta = delta
         self.epsilon_budget = epsilon_budget
         self.accountant: AccountantName = accountant
-        self._ledger: tuple[Run, int, RunLedger] | None = None
+        self._ledgers = LedgerOfStart()
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -105,18 +105,14 @@ class ExampleDP(Wrapper):
         )
 
     def _ledger_of(self, run: Run) -> RunLedger:
-        known = self._ledger
-        if known is None or known[0] is not run or known[1] != run.start:
-            ledger = RunLedger(
-                run,
-                epsilon=self.epsilon_budget,
-                delta=self.delta,
-                accountant=self.accountant,
-                adjacency="add-or-remove-one",
-                unit="record",
-            )
-            known = self._ledger = (run, run.start, ledger)
-        return known[2]
+        return self._ledgers.of(
+            run,
+            epsilon=self.epsilon_budget,
+            delta=self.delta,
+            accountant=self.accountant,
+            adjacency="add-or-remove-one",
+            unit="record",
+        )
 
     @property
     def _rate(self) -> float:

@@ -19,7 +19,7 @@ from umbel.privacy import (
     PrivacyStatement,
 )
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from umbel.serverapp import Grid, Run, RunLedger, Strategy, cut_off
+from umbel.serverapp import Grid, LedgerOfStart, Run, RunLedger, Strategy, cut_off
 from umbel.strategies.clippedmean import (
     WITHIN,
     ClippedMean,
@@ -92,7 +92,8 @@ class LocalDP(Wrapper):
         self.release_metrics = release_metrics
         self._took_part: Counter[int] = Counter()
         self._cut_off: dict[int, list[tuple[int, ...]]] = {}
-        self._ledger: tuple[Run, int, RunLedger] | None = None
+        self._ledgers = LedgerOfStart()
+        self._ledger: RunLedger | None = None
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -163,20 +164,19 @@ class LocalDP(Wrapper):
         super().load_state_dict(inner)
 
     def _ledger_of(self, run: Run) -> RunLedger:
-        known = self._ledger
-        if known is None or known[0] is not run or known[1] != run.start:
-            ledger = RunLedger(
-                run,
-                epsilon=self.epsilon_budget,
-                delta=self.delta,
-                accountant=self.accountant,
-                adjacency="replace-one",
-            )
-            if known is not None:
+        ledger = self._ledgers.of(
+            run,
+            epsilon=self.epsilon_budget,
+            delta=self.delta,
+            accountant=self.accountant,
+            adjacency="replace-one",
+        )
+        if ledger is not self._ledger:
+            if self._ledger is not None:
                 self._took_part = Counter()
             self._cut_off = cut_off(run)
-            known = self._ledger = (run, run.start, ledger)
-        return known[2]
+            self._ledger = ledger
+        return ledger
 
     def _statement(self, run: Run, epsilon: float) -> PrivacyStatement:
         """Say what the run promises."""
