@@ -314,7 +314,7 @@ class Hello(google.protobuf.message.Message):
 
     @property
     def codecs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """formats of bodies, best first; "safetensors" """
+        """formats of contents that it reads and writes, best first"""
 
     @property
     def compressions(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___Compression.ValueType]: ...
@@ -354,6 +354,7 @@ class Welcome(google.protobuf.message.Message):
     """send one at least so often"""
     server_time_s: builtins.float
     codec: builtins.str
+    """the format of contents from now on; empty: "safetensors" """
     compression: global___Compression.ValueType
     def __init__(
         self,
@@ -431,6 +432,7 @@ class Task(google.protobuf.message.Message):
     TTL_S_FIELD_NUMBER: builtins.int
     BODY_FIELD_NUMBER: builtins.int
     RECORDS_FIELD_NUMBER: builtins.int
+    CODEC_FIELD_NUMBER: builtins.int
     message_id: builtins.str
     message_type: builtins.str
     group_id: builtins.str
@@ -438,6 +440,8 @@ class Task(google.protobuf.message.Message):
     """seconds since the Unix epoch"""
     ttl_s: builtins.float
     records: builtins.bytes
+    codec: builtins.str
+    """the format of both; empty: "safetensors" """
     @property
     def run(self) -> global___RunInfo: ...
     @property
@@ -457,9 +461,10 @@ class Task(google.protobuf.message.Message):
         ttl_s: builtins.float = ...,
         body: global___Object | None = ...,
         records: builtins.bytes = ...,
+        codec: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["body", b"body", "run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "created_at", b"created_at", "group_id", b"group_id", "message_id", b"message_id", "message_type", b"message_type", "records", b"records", "run", b"run", "ttl_s", b"ttl_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["body", b"body", "codec", b"codec", "created_at", b"created_at", "group_id", b"group_id", "message_id", b"message_id", "message_type", b"message_type", "records", b"records", "run", b"run", "ttl_s", b"ttl_s"]) -> None: ...
 
 global___Task = Task
 
@@ -486,9 +491,12 @@ class Reply(google.protobuf.message.Message):
     BODY_FIELD_NUMBER: builtins.int
     FAILURE_FIELD_NUMBER: builtins.int
     CONTENT_FIELD_NUMBER: builtins.int
+    CODEC_FIELD_NUMBER: builtins.int
     message_id: builtins.str
     content: builtins.bytes
     """the body itself, when it has at most 64 KiB"""
+    codec: builtins.str
+    """the format of the content; empty: "safetensors" """
     @property
     def body(self) -> global___Object:
         """pushed before"""
@@ -502,9 +510,10 @@ class Reply(google.protobuf.message.Message):
         body: global___Object | None = ...,
         failure: global___Failure | None = ...,
         content: builtins.bytes = ...,
+        codec: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["body", b"body", "content", b"content", "failure", b"failure", "outcome", b"outcome"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "content", b"content", "failure", b"failure", "message_id", b"message_id", "outcome", b"outcome"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["body", b"body", "codec", b"codec", "content", b"content", "failure", b"failure", "message_id", b"message_id", "outcome", b"outcome"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["outcome", b"outcome"]) -> typing.Literal["body", "failure", "content"] | None: ...
 
 global___Reply = Reply
@@ -654,6 +663,22 @@ class EnrolRequest(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["certificate_request", b"certificate_request", "name", b"name", "tags", b"tags"]) -> None: ...
 
 global___EnrolRequest = EnrolRequest
+
+@typing.final
+class RenewRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CERTIFICATE_REQUEST_FIELD_NUMBER: builtins.int
+    certificate_request: builtins.bytes
+    """PEM, of the same key or of a new one"""
+    def __init__(
+        self,
+        *,
+        certificate_request: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["certificate_request", b"certificate_request"]) -> None: ...
+
+global___RenewRequest = RenewRequest
 
 @typing.final
 class EnrolReply(google.protobuf.message.Message):
@@ -1043,15 +1068,37 @@ global___NodesRequest = NodesRequest
 class ConnectedNodesReply(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class CodecsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.int
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.int = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NODE_IDS_FIELD_NUMBER: builtins.int
+    CODECS_FIELD_NUMBER: builtins.int
     @property
     def node_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]: ...
+    @property
+    def codecs(self) -> google.protobuf.internal.containers.ScalarMap[builtins.int, builtins.str]:
+        """of nodes whose contents are not safetensors"""
+
     def __init__(
         self,
         *,
         node_ids: collections.abc.Iterable[builtins.int] | None = ...,
+        codecs: collections.abc.Mapping[builtins.int, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["node_ids", b"node_ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["codecs", b"codecs", "node_ids", b"node_ids"]) -> None: ...
 
 global___ConnectedNodesReply = ConnectedNodesReply
 
@@ -1067,6 +1114,7 @@ class OutgoingMessage(google.protobuf.message.Message):
     TTL_S_FIELD_NUMBER: builtins.int
     BODY_FIELD_NUMBER: builtins.int
     RECORDS_FIELD_NUMBER: builtins.int
+    CODEC_FIELD_NUMBER: builtins.int
     message_id: builtins.str
     node_id: builtins.int
     message_type: builtins.str
@@ -1074,6 +1122,8 @@ class OutgoingMessage(google.protobuf.message.Message):
     created_at: builtins.float
     ttl_s: builtins.float
     records: builtins.bytes
+    codec: builtins.str
+    """the format of both; empty: "safetensors" """
     @property
     def body(self) -> global___Object:
         """lies in objects_dir already"""
@@ -1089,9 +1139,10 @@ class OutgoingMessage(google.protobuf.message.Message):
         ttl_s: builtins.float = ...,
         body: global___Object | None = ...,
         records: builtins.bytes = ...,
+        codec: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["body", b"body"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["body", b"body", "created_at", b"created_at", "group_id", b"group_id", "message_id", b"message_id", "message_type", b"message_type", "node_id", b"node_id", "records", b"records", "ttl_s", b"ttl_s"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["body", b"body", "codec", b"codec", "created_at", b"created_at", "group_id", b"group_id", "message_id", b"message_id", "message_type", b"message_type", "node_id", b"node_id", "records", b"records", "ttl_s", b"ttl_s"]) -> None: ...
 
 global___OutgoingMessage = OutgoingMessage
 

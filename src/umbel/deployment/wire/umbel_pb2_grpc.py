@@ -284,6 +284,11 @@ class EnrolmentStub(object):
                 request_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.EnrolReply.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/umbel.v1.Enrolment/Renew',
+                request_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.RenewRequest.SerializeToString,
+                response_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.EnrolReply.FromString,
+                _registered_method=True)
 
 
 class EnrolmentServicer(object):
@@ -297,12 +302,24 @@ class EnrolmentServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Renew(self, request, context):
+        """with the certificate that is to be followed
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrolmentServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Enrol': grpc.unary_unary_rpc_method_handler(
                     servicer.Enrol,
                     request_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.EnrolRequest.FromString,
+                    response_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.EnrolReply.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.RenewRequest.FromString,
                     response_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.EnrolReply.SerializeToString,
             ),
     }
@@ -334,6 +351,33 @@ class Enrolment(object):
             target,
             '/umbel.v1.Enrolment/Enrol',
             umbel_dot_deployment_dot_wire_dot_umbel__pb2.EnrolRequest.SerializeToString,
+            umbel_dot_deployment_dot_wire_dot_umbel__pb2.EnrolReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/umbel.v1.Enrolment/Renew',
+            umbel_dot_deployment_dot_wire_dot_umbel__pb2.RenewRequest.SerializeToString,
             umbel_dot_deployment_dot_wire_dot_umbel__pb2.EnrolReply.FromString,
             options,
             channel_credentials,
@@ -386,6 +430,11 @@ class RunsStub(object):
                 '/umbel.v1.Runs/Files',
                 request_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunRequest.SerializeToString,
                 response_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.FilesReply.FromString,
+                _registered_method=True)
+        self.Remove = channel.unary_unary(
+                '/umbel.v1.Runs/Remove',
+                request_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunRequest.SerializeToString,
+                response_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunState.FromString,
                 _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/umbel.v1.Runs/ListNodes',
@@ -447,6 +496,13 @@ class RunsServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Remove(self, request, context):
+        """one that has ended: all that is kept of it
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNodes(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -497,6 +553,11 @@ def add_RunsServicer_to_server(servicer, server):
                     servicer.Files,
                     request_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunRequest.FromString,
                     response_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.FilesReply.SerializeToString,
+            ),
+            'Remove': grpc.unary_unary_rpc_method_handler(
+                    servicer.Remove,
+                    request_deserializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunRequest.FromString,
+                    response_serializer=umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunState.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -678,6 +739,33 @@ class Runs(object):
             '/umbel.v1.Runs/Files',
             umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunRequest.SerializeToString,
             umbel_dot_deployment_dot_wire_dot_umbel__pb2.FilesReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Remove(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/umbel.v1.Runs/Remove',
+            umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunRequest.SerializeToString,
+            umbel_dot_deployment_dot_wire_dot_umbel__pb2.RunState.FromString,
             options,
             channel_credentials,
             insecure,

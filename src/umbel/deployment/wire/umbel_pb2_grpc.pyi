@@ -121,6 +121,12 @@ class EnrolmentStub:
         umbel.deployment.wire.umbel_pb2.EnrolReply,
     ]
 
+    Renew: grpc.UnaryUnaryMultiCallable[
+        umbel.deployment.wire.umbel_pb2.RenewRequest,
+        umbel.deployment.wire.umbel_pb2.EnrolReply,
+    ]
+    """with the certificate that is to be followed"""
+
 class EnrolmentAsyncStub:
     """---- Enrolment: a token's bootstrap certificate becomes a certificate of one's own ----"""
 
@@ -128,6 +134,12 @@ class EnrolmentAsyncStub:
         umbel.deployment.wire.umbel_pb2.EnrolRequest,
         umbel.deployment.wire.umbel_pb2.EnrolReply,
     ]
+
+    Renew: grpc.aio.UnaryUnaryMultiCallable[
+        umbel.deployment.wire.umbel_pb2.RenewRequest,
+        umbel.deployment.wire.umbel_pb2.EnrolReply,
+    ]
+    """with the certificate that is to be followed"""
 
 class EnrolmentServicer(metaclass=abc.ABCMeta):
     """---- Enrolment: a token's bootstrap certificate becomes a certificate of one's own ----"""
@@ -138,6 +150,14 @@ class EnrolmentServicer(metaclass=abc.ABCMeta):
         request: umbel.deployment.wire.umbel_pb2.EnrolRequest,
         context: _ServicerContext,
     ) -> typing.Union[umbel.deployment.wire.umbel_pb2.EnrolReply, collections.abc.Awaitable[umbel.deployment.wire.umbel_pb2.EnrolReply]]: ...
+
+    @abc.abstractmethod
+    def Renew(
+        self,
+        request: umbel.deployment.wire.umbel_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[umbel.deployment.wire.umbel_pb2.EnrolReply, collections.abc.Awaitable[umbel.deployment.wire.umbel_pb2.EnrolReply]]:
+        """with the certificate that is to be followed"""
 
 def add_EnrolmentServicer_to_server(servicer: EnrolmentServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
 
@@ -176,6 +196,12 @@ class RunsStub:
         umbel.deployment.wire.umbel_pb2.FilesReply,
     ]
     """to be pulled as objects"""
+
+    Remove: grpc.UnaryUnaryMultiCallable[
+        umbel.deployment.wire.umbel_pb2.RunRequest,
+        umbel.deployment.wire.umbel_pb2.RunState,
+    ]
+    """one that has ended: all that is kept of it"""
 
     ListNodes: grpc.UnaryUnaryMultiCallable[
         umbel.deployment.wire.umbel_pb2.ListNodesRequest,
@@ -226,6 +252,12 @@ class RunsAsyncStub:
         umbel.deployment.wire.umbel_pb2.FilesReply,
     ]
     """to be pulled as objects"""
+
+    Remove: grpc.aio.UnaryUnaryMultiCallable[
+        umbel.deployment.wire.umbel_pb2.RunRequest,
+        umbel.deployment.wire.umbel_pb2.RunState,
+    ]
+    """one that has ended: all that is kept of it"""
 
     ListNodes: grpc.aio.UnaryUnaryMultiCallable[
         umbel.deployment.wire.umbel_pb2.ListNodesRequest,
@@ -288,6 +320,14 @@ class RunsServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[umbel.deployment.wire.umbel_pb2.FilesReply, collections.abc.Awaitable[umbel.deployment.wire.umbel_pb2.FilesReply]]:
         """to be pulled as objects"""
+
+    @abc.abstractmethod
+    def Remove(
+        self,
+        request: umbel.deployment.wire.umbel_pb2.RunRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[umbel.deployment.wire.umbel_pb2.RunState, collections.abc.Awaitable[umbel.deployment.wire.umbel_pb2.RunState]]:
+        """one that has ended: all that is kept of it"""
 
     @abc.abstractmethod
     def ListNodes(
