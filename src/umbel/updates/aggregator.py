@@ -60,7 +60,9 @@ class Aggregator(ABC, Generic[Acc]):
 
     @abstractmethod
     def merge(self, left: Acc, right: Acc) -> Acc:
-        """Return both partial sums as one; ``left`` may be changed in place, if it is writeable.
+        """Return both partial sums as one.
+
+        Both are spent then: either may be changed in place, where it is writeable.
 
         Raises
         ------

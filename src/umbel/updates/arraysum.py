@@ -110,7 +110,7 @@ class ArraySum:
         for_each(lambda span: _add_span(*span, weight), spans, size)
 
     def merge(self, other: ArraySum) -> None:
-        """Add another sum with the same keys and shapes."""
+        """Add another sum with the same keys and shapes, which is spent then."""
         if other.dtypes != self.dtypes:
             self._widen(other.dtypes)
         in_order = list(self.shapes) == list(other.shapes)
@@ -121,11 +121,13 @@ class ArraySum:
         mine, theirs = self.named(), other.named()
 
         def add(key: str) -> None:
-            total = mine[key]
-            # A partial sum that came through shared memory is read-only.
-            out = total if total.flags.writeable else None
+            total, more = mine[key], theirs[key]
+            # In place where that can be: what came through shared memory or a file is read-only.
+            spare = (a for a in (total, more) if a.flags.writeable and a.dtype == total.dtype)
             with np.errstate(over="ignore", invalid="ignore"):
-                mine[key] = np.asarray(np.add(total, theirs[key], out=out, dtype=total.dtype))
+                mine[key] = np.asarray(
+                    np.add(total, more, out=next(spare, None), dtype=total.dtype)
+                )
 
         for_each(add, list(mine), sum(total.nbytes for total in mine.values()))
         self._arrays, self._flat = mine, None

@@ -77,9 +77,9 @@ class ModularSum(Aggregator[ModularTotal]):
         if left.vector is None:
             return right
         if right.vector is not None:
-            # A partial sum that came through shared memory is read-only.
-            out = left.vector if left.vector.flags.writeable else None
-            left.vector = np.add(left.vector, right.vector, out=out)
+            # In place where that can be: what came through shared memory or a file is read-only.
+            spare = (v for v in (left.vector, right.vector) if v.flags.writeable)
+            left.vector = np.add(left.vector, right.vector, out=next(spare, None))
             left.count += right.count
         return left
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -90,6 +91,13 @@ def reduction_tree(cohort: int) -> ReductionTree:
     return ReductionTree(cohort)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stowed(Generic[Acc]):
+    """A sum that was put elsewhere; it may be read-only, so it is merged and never added to."""
+
+    acc: Acc
+
+
 class PartialSums(Generic[Acc]):
     """Partial sums over spans of a cohort; two siblings are merged as soon as both are there.
 
@@ -107,7 +115,7 @@ class PartialSums(Generic[Acc]):
     def __init__(self, cohort: int, merge: Callable[[Acc, Acc], Acc]) -> None:
         self._tree = reduction_tree(cohort)
         self._merge = merge
-        self._held: dict[Span, Acc | None] = {}
+        self._held: dict[Span, Acc | _Stowed[Acc] | None] = {}
 
     def take_before(self, position: int) -> tuple[int, Acc | None]:
         """Return where the sum begins that a member is to be added to, and that sum.
@@ -117,39 +125,56 @@ class PartialSums(Generic[Acc]):
         """
         start = self._tree.block_of(position)[0]
         before = (start, position)
-        return (start, self._held.pop(before)) if before in self._held else (position, None)
+        acc = self._held.get(before)
+        if before not in self._held or isinstance(acc, _Stowed):
+            return position, None
+        del self._held[before]
+        return start, acc
 
-    def has_room(self, position: int, sums_max: int) -> bool:
-        """Whether this member can be added now without holding more than so many sums.
+    def block_of(self, position: int) -> Span:
+        """Return the block that a member is in."""
+        return self._tree.block_of(position)
 
-        It can if the sum of the members of its block before it is there to be added to.
-        """
-        before = (self._tree.block_of(position)[0], position)
-        if self._held.get(before) is not None:
-            return True
-        if before[0] < position and before not in self._held:
-            return False
-        return sum(acc is not None for acc in self._held.values()) < sums_max
+    def is_next(self, position: int) -> bool:
+        """Whether the members of its block before this one are summed already."""
+        start = self._tree.block_of(position)[0]
+        return position == start or (start, position) in self._held
+
+    def in_memory(self) -> list[Span]:
+        """Return the spans of those sums that are held and not stowed."""
+        return [
+            span
+            for span, acc in self._held.items()
+            if acc is not None and not isinstance(acc, _Stowed)
+        ]
+
+    def stow(self, elsewhere: Callable[[Acc], Acc]) -> None:
+        """Replace each sum by what ``elsewhere`` makes of it: the same, and it may be read-only."""
+        for span, acc in list(self._held.items()):
+            if acc is not None and not isinstance(acc, _Stowed):
+                self._held[span] = _Stowed(elsewhere(acc))
 
     def put(self, span: Span, acc: Acc | None) -> None:
         """Take the sum over ``span``, and merge upwards as far as it goes."""
+        held: Acc | _Stowed[Acc] | None = acc
         while (kin := self._tree.kin(span)) is not None:
             sibling, parent = kin
             if sibling not in self._held:
                 break
             other = self._held.pop(sibling)
-            left, right = (acc, other) if span < sibling else (other, acc)
-            if left is None or right is None:
-                acc = right if left is None else left
+            if held is None or other is None:
+                held = other if held is None else held
             else:
-                acc = self._merge(left, right)
+                left, right = (held, other) if span < sibling else (other, held)
+                held = self._merge(_opened(left), _opened(right))
             span = parent
-        self._held[span] = acc
+        self._held[span] = held
 
     def drain(self) -> Iterator[tuple[Span, Acc | None]]:
         """Give away everything held, as ``(span, sum)``."""
         while self._held:
-            yield self._held.popitem()
+            span, acc = self._held.popitem()
+            yield span, None if acc is None else _opened(acc)
 
     def complete(self) -> bool:
         """Whether every member has been put."""
@@ -160,4 +185,9 @@ class PartialSums(Generic[Acc]):
 
         Every member must have been put.
         """
-        return self._held[0, self._tree.cohort] if self._tree.cohort else None
+        acc = self._held[0, self._tree.cohort] if self._tree.cohort else None
+        return None if acc is None else _opened(acc)
+
+
+def _opened(acc: Acc | _Stowed[Acc]) -> Acc:
+    return acc.acc if isinstance(acc, _Stowed) else acc

@@ -106,7 +106,7 @@ class NetworkGrid(Grid):
     ) -> Folded:
         messages = list(messages)
         self._push(messages)
-        cohort = Cohort(self._run, messages, aggregator, self._files)
+        cohort = Cohort(self._run, messages, aggregator, self._files, self._objects.folder)
         for position, reply in self._receive(messages, timeout):
             cohort.take(position, reply)
         self._give_up(cohort.missing(), timeout)

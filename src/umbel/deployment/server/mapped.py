@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import mmap
+import os
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from weakref import WeakSet
+
+from umbel.base import write_all
 
 _EVERY_S = 0.005
 _WORTH_BYTES = 16 * 1024 * 1024
@@ -22,9 +27,18 @@ class MappedFiles:
     def open(self, path: Path) -> memoryview:
         """Return the bytes of a file, which are read from it when they are looked at."""
         with path.open("rb") as file:
-            if not path.stat().st_size:
-                return memoryview(b"")  # nothing cannot be mapped
-            mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            return self._mapped(file)
+
+    def store(self, folder: Path, buffers: Sequence[bytes | memoryview]) -> memoryview:
+        """Write a file that has no name and goes with what is returned: its bytes, as in `open`."""
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            write_all(file, buffers)
+            return self._mapped(file)
+
+    def _mapped(self, file: IO[bytes]) -> memoryview:
+        if not os.fstat(file.fileno()).st_size:
+            return memoryview(b"")  # nothing cannot be mapped
+        mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         if len(mapping) >= _WORTH_BYTES:
             self._open.add(mapping)
         return memoryview(mapping)

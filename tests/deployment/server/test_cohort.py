@@ -1,0 +1,110 @@
+"""Sums over a cohort: the same bits in whatever order replies come, and never more than one."""
+
+import random
+import tracemalloc
+from itertools import chain, zip_longest
+
+import numpy as np
+import pytest
+
+from umbel.base import Seeds
+from umbel.deployment.server import cohort as cohort_file
+from umbel.deployment.server.cohort import Cohort
+from umbel.deployment.server.mapped import MappedFiles
+from umbel.records import (
+    ArrayRecord,
+    Error,
+    ErrorCode,
+    Message,
+    MetricRecord,
+    RecordDict,
+    decode,
+    encode,
+)
+from umbel.serverapp import Run
+from umbel.updates import NormalizedMean, WeightedMean, fold, reduction_tree
+
+ABSENT = Error(ErrorCode.UNKNOWN, "it never came")
+KEYS = ("a", "b", "c", "d")
+
+
+def model(size_bytes, number=0):
+    draw = np.random.default_rng(number)
+    return ArrayRecord({key: draw.random(size_bytes // 16, np.float32) for key in KEYS})
+
+
+def replies(folder, files, nodes, size_bytes):
+    """Return what the nodes reply, each in a file of its own."""
+    contents = []
+    for node in range(nodes):
+        metrics = MetricRecord({"num-examples": node + 1, "norm": 1.0})
+        content = RecordDict({"arrays": model(size_bytes, node), "metrics": metrics})
+        path = folder / f"reply-{node}"
+        path.write_bytes(b"".join(encode(content)))
+        contents.append(decode(files.open(path)))
+    return contents
+
+
+def orders(nodes):
+    """Yield orders of arrival, those first that would have many sums begun."""
+    blocks = [range(*block) for block in reduction_tree(nodes).blocks]
+    yield "backwards", list(reversed(range(nodes)))
+    one_by_one = chain.from_iterable(zip_longest(*blocks))
+    yield "the first of each block, then the second", [at for at in one_by_one if at is not None]
+    yield "one straggler", [*range(1, nodes), 0]
+    late = [block[len(block) // 2] for block in blocks]
+    yield "a straggler in each block", [*sorted(set(range(nodes)) - set(late)), *late]
+    for seed in range(3):
+        yield f"any ({seed})", random.Random(seed).sample(range(nodes), nodes)
+
+
+def folded(folder, files, contents, order, aggregator, failed=(), absent=()):
+    run = Run("run", Seeds(1), {}, None, ())
+    sent = RecordDict({"arrays": contents[0].array_records["arrays"]})
+    messages = [Message(sent, dst_node_id=node, message_type="train") for node in range(len(order))]
+    cohort = Cohort(run, messages, aggregator, files, folder)
+    for at in order:
+        if at in failed:
+            cohort.take(at, Message(Error(ErrorCode.UNKNOWN, "it broke"), reply_to=messages[at]))
+        elif at not in absent:
+            cohort.take(at, Message(contents[at], reply_to=messages[at]))
+    return cohort.folded(1, ABSENT)
+
+
+def same(mean, other):
+    return mean.metrics == other.metrics and mean.arrays == other.arrays
+
+
+@pytest.mark.parametrize("nodes", [2, 4, 10, 33])
+def test_of_a_large_model_one_sum_is_held_whatever_comes_first(tmp_path, monkeypatch, nodes):
+    size_bytes = 2_000_000
+    monkeypatch.setattr(cohort_file, "_SUMS_BYTES", size_bytes)
+    files, aggregator = MappedFiles(), WeightedMean()
+    contents = replies(tmp_path, files, nodes, size_bytes)
+    wanted = aggregator.finish(fold(aggregator, contents, nodes))
+    for name, order in orders(nodes):
+        tracemalloc.start()
+        outcome = folded(tmp_path, files, contents, order, aggregator)
+        peak = tracemalloc.get_traced_memory()[1] / size_bytes
+        tracemalloc.stop()
+        assert same(outcome.value, wanted), name
+        assert 1 <= peak < 1.5, (name, peak)
+
+
+@pytest.mark.parametrize("aggregator", [WeightedMean(), NormalizedMean(WeightedMean(), "norm")])
+@pytest.mark.parametrize("sums_bytes", [0, 1 << 30])
+def test_failures_do_not_change_the_brackets(tmp_path, monkeypatch, aggregator, sums_bytes):
+    monkeypatch.setattr(cohort_file, "_SUMS_BYTES", sums_bytes)
+    nodes, files = 21, MappedFiles()
+    contents = replies(tmp_path, files, nodes, 4096)
+    for seed in range(20):
+        draw = random.Random(seed)
+        failed, absent = (set(draw.sample(range(nodes), draw.randrange(9))) for _ in range(2))
+        gone = failed | absent
+        there = [None if at in gone else content for at, content in enumerate(contents)]
+        for _, order in orders(nodes):
+            outcome = folded(tmp_path, files, contents, order, aggregator, failed, absent)
+            wanted = aggregator.finish(fold(aggregator, there, nodes))
+            assert same(outcome.value, wanted)
+            assert outcome.count == nodes - len(gone)
+            assert [node for node, _ in outcome.failures] == sorted(gone)
