@@ -1,13 +1,18 @@
 """Sums over a cohort: the same bits in whatever order replies come, and never more than one."""
 
 import random
+import re
+import subprocess
+import sys
+import threading
 import tracemalloc
 from itertools import chain, zip_longest
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from umbel.base import Seeds
+from umbel.base import Seeds, content_hash
 from umbel.deployment.server import cohort as cohort_file
 from umbel.deployment.server.cohort import Cohort
 from umbel.deployment.server.mapped import MappedFiles
@@ -25,6 +30,7 @@ from umbel.serverapp import Run
 from umbel.updates import NormalizedMean, WeightedMean, fold, reduction_tree
 
 ABSENT = Error(ErrorCode.UNKNOWN, "it never came")
+LARGE_BYTES = 80_000_000
 KEYS = ("a", "b", "c", "d")
 
 
@@ -58,11 +64,15 @@ def orders(nodes):
         yield f"any ({seed})", random.Random(seed).sample(range(nodes), nodes)
 
 
-def folded(folder, files, contents, order, aggregator, failed=(), absent=()):
+def cohort_of(folder, files, contents, aggregator):
     run = Run("run", Seeds(1), {}, None, ())
     sent = RecordDict({"arrays": contents[0].array_records["arrays"]})
-    messages = [Message(sent, dst_node_id=node, message_type="train") for node in range(len(order))]
-    cohort = Cohort(run, messages, aggregator, files, folder)
+    messages = [Message(sent, dst_node_id=at, message_type="train") for at in range(len(contents))]
+    return Cohort(run, messages, aggregator, files, folder), messages
+
+
+def folded(folder, files, contents, order, aggregator, failed=(), absent=()):
+    cohort, messages = cohort_of(folder, files, contents, aggregator)
     for at in order:
         if at in failed:
             cohort.take(at, Message(Error(ErrorCode.UNKNOWN, "it broke"), reply_to=messages[at]))
@@ -91,6 +101,59 @@ def test_of_a_large_model_one_sum_is_held_whatever_comes_first(tmp_path, monkeyp
         assert 1 <= peak < 1.5, (name, peak)
 
 
+def test_a_straggler_holds_up_its_own_block_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(cohort_file, "_SUMS_BYTES", 0)
+    files, nodes = MappedFiles(), 33
+    contents = replies(tmp_path, files, nodes, 4096)
+    cohort, messages = cohort_of(tmp_path, files, contents, WeightedMean())
+    for at in range(1, nodes):
+        cohort.take(at, Message(contents[at], reply_to=messages[at]))
+    assert len(cohort._waiting) < reduction_tree(nodes).blocks[0][1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
+@pytest.mark.parametrize("nodes", [2, 4, 10])
+def test_a_server_app_has_one_model_in_its_own_memory(tmp_path, request, nodes):
+    contents = replies(tmp_path, MappedFiles(), nodes, LARGE_BYTES)
+    mean = WeightedMean().finish(fold(WeightedMean(), contents, nodes))
+    for name, order in orders(nodes):
+        child = subprocess.run(
+            [sys.executable, __file__, str(tmp_path), *map(str, order)],
+            env={"PYTHONPATH": str(request.config.rootpath / "src")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digest, peak = child.stdout.split()
+        assert digest == content_hash(encode(RecordDict({"arrays": mean.arrays}))), name
+        assert 0.9 < float(peak) / LARGE_BYTES < 1.3, name
+
+
+def main(folder, *order):
+    """Fold in a process of its own; print the hash of the mean, and the peak in bytes."""
+    files = MappedFiles()
+    contents = [decode(files.open(folder / f"reply-{node}")) for node in range(len(order))]
+    before, peaks, done = own_memory(), [], threading.Event()
+
+    def watch():
+        while not done.wait(0.001):
+            peaks.append(own_memory())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    mean = folded(folder, files, contents, order, WeightedMean()).value
+    done.set()
+    thread.join()
+    print(content_hash(encode(RecordDict({"arrays": mean.arrays}))), max(peaks) - before)
+
+
+def own_memory():
+    """Return the bytes of this process that no file holds, so that they can't be given back."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) * 1024
+
+
 @pytest.mark.parametrize("aggregator", [WeightedMean(), NormalizedMean(WeightedMean(), "norm")])
 @pytest.mark.parametrize("sums_bytes", [0, 1 << 30])
 def test_failures_do_not_change_the_brackets(tmp_path, monkeypatch, aggregator, sums_bytes):
@@ -108,3 +171,7 @@ def test_failures_do_not_change_the_brackets(tmp_path, monkeypatch, aggregator, 
             assert same(outcome.value, wanted)
             assert outcome.count == nodes - len(gone)
             assert [node for node, _ in outcome.failures] == sorted(gone)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
