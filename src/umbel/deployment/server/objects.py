@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from umbel.base import NotAllowed, NotFound, ProtocolError, UmbelError
+from umbel.base import NotAllowed, NotFound, ProtocolError, UmbelError, Unreachable
 from umbel.deployment.chunks import Chunk, read_push, write_chunk
 from umbel.deployment.errors import abort_with, refusing
 from umbel.deployment.server.callers import Caller, Callers
@@ -21,6 +21,11 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 MayPull = Callable[[Caller, str], bool]
 MayPush = Callable[[Caller], bool]
 _ROLES = ("node", "user", "admin")
+_PUSHES_MAX = 64
+"""So many pushes are read at once, each of which takes some MB; others begin when one has ended."""
+
+_CHUNK_S = 120.0
+"""A push of which nothing comes for so long is cut off; it can go on where it was."""
 
 
 class ObjectsService:
@@ -45,6 +50,7 @@ class ObjectsService:
         self._callers = callers
         self._may_pull = may_pull
         self._may_push = may_push
+        self._pushing = asyncio.Semaphore(_PUSHES_MAX)
 
     def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
         """Return the methods as a server takes them: chunks stay bytes, which we read ourselves."""
@@ -76,7 +82,8 @@ class ObjectsService:
                 "nothing waits for an object of this node",
                 hint="push the reply to a task, as long as its answer is wanted",
             )
-        return wire.PushReply(stored_bytes=await self._take(request_iterator))
+        async with self._pushing:
+            return wire.PushReply(stored_bytes=await self._take(request_iterator))
 
     async def pull(self, request: wire.PullRequest, context: _Context) -> AsyncIterator[bytes]:
         """Send an object in chunks."""
@@ -118,7 +125,7 @@ class ObjectsService:
     async def _take(self, chunks: AsyncIterator[bytes]) -> int:
         """Write the chunks of one object; return how many of its bytes are stored."""
         item, offset = wire.Object(), 0
-        async for raw in chunks:
+        async for raw in _in_time(chunks):
             named, chunk = read_push(raw)
             if not item.hash:
                 item = named
@@ -130,3 +137,16 @@ class ObjectsService:
         if offset == item.size_bytes:
             await asyncio.to_thread(self._store.finish, item.hash, item.size_bytes)
         return offset
+
+
+async def _in_time(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield chunks, each of which has to come in time."""
+    try:
+        while True:
+            async with asyncio.timeout(_CHUNK_S):
+                raw = await anext(chunks, None)
+            if raw is None:
+                return
+            yield raw
+    except TimeoutError:
+        raise Unreachable(f"no chunk came for {_CHUNK_S:g} s") from None
