@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -363,5 +364,6 @@ def _write_all(file: int, data: memoryview) -> None:
 
 
 def _full(path: Path, error: OSError) -> StoreFull:
-    hint = "make room on that disk"
+    is_files = error.errno in (errno.EMFILE, errno.ENFILE)
+    hint = "raise the limit of open files: ulimit -n" if is_files else "make room on that disk"
     return StoreFull(f"cannot write {path}: {error.strerror}", hint=hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -37,7 +37,8 @@ class _PlaneCollector(Collector):
 
 
 def plane_registry(plane: Plane) -> CollectorRegistry:
-    """Return the figures of a plane, for Prometheus."""
+    """Return the figures of a plane and of this process, for Prometheus."""
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)  # its open files and their limit, memory, processor time
     registry.register(_PlaneCollector(plane))
     return registry

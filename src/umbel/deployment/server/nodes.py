@@ -24,6 +24,7 @@ from umbel.coordinator import (
 )
 from umbel.deployment.errors import abort_with, readable
 from umbel.deployment.server.callers import Callers
+from umbel.deployment.server.openfiles import OpenFiles
 from umbel.deployment.server.plane import Plane
 from umbel.deployment.software import software
 from umbel.deployment.wire import umbel_pb2 as wire
@@ -42,9 +43,10 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class NodesService(NodesServicer):
     """Serves the streams of nodes."""
 
-    def __init__(self, plane: Plane, callers: Callers) -> None:
+    def __init__(self, plane: Plane, callers: Callers, files: OpenFiles) -> None:
         self._plane = plane
         self._callers = callers
+        self._files = files
 
     async def Connect(  # noqa: N802  the name is the wire's
         self, request_iterator: AsyncIterator[wire.FromNode], context: _Context
@@ -53,6 +55,7 @@ class NodesService(NodesServicer):
         incoming = readable(request_iterator)
         try:
             hello = await _first(incoming)
+            self._files.admit()  # only now: who is still writing would not hear why
             protocol = _protocol(hello)
             node_id = self._identify(hello, context)
         except UmbelError as error:

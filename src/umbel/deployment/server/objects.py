@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
 
 import grpc
 import grpc.aio
@@ -50,6 +52,7 @@ class ObjectsService:
         self._callers = callers
         self._may_pull = may_pull
         self._may_push = may_push
+        self._open: dict[str, tuple[IO[bytes], int]] = {}
         self._pushing = asyncio.Semaphore(_PUSHES_MAX)
 
     def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
@@ -102,10 +105,9 @@ class ObjectsService:
             await abort_with(context, error)
         zstd = wire.COMPRESSION_ZSTD in request.accepts
         pack = packer(wire.COMPRESSION_ZSTD if zstd else wire.COMPRESSION_NONE)
-        with self._store.path(name).open("rb") as file:
-            file.seek(request.offset)
+        with self._opened(name) as file:
             offset = request.offset
-            while data := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            while data := await asyncio.to_thread(os.pread, file, CHUNK_BYTES, offset):
                 yield write_chunk(Chunk(offset, *pack(data)))
                 offset += len(data)
 
@@ -121,6 +123,20 @@ class ObjectsService:
             for name, size in zip(request.hashes, sizes, strict=True)
         ]
         return wire.StatReply(stored_bytes=stored, complete=[size is not None for size in sizes])
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[int]:
+        """Give the descriptor of an object, one for all who pull it now."""
+        file, users = self._open.get(name) or (self._store.path(name).open("rb"), 0)
+        self._open[name] = file, users + 1
+        try:
+            yield file.fileno()
+        finally:
+            file, users = self._open.pop(name)
+            if users > 1:
+                self._open[name] = file, users - 1
+            else:
+                file.close()
 
     async def _take(self, chunks: AsyncIterator[bytes]) -> int:
         """Write the chunks of one object; return how many of its bytes are stored."""

@@ -25,6 +25,7 @@ from umbel.deployment.server.launcher import Launcher
 from umbel.deployment.server.metrics import plane_registry
 from umbel.deployment.server.nodes import NodesService
 from umbel.deployment.server.objects import ObjectsService
+from umbel.deployment.server.openfiles import OpenFiles
 from umbel.deployment.server.plane import Plane
 from umbel.deployment.server.runs import NewToken, RunsService
 from umbel.deployment.server.serverapps import ServerAppsService
@@ -75,7 +76,8 @@ class Server:
         self.draining = False
         self._grpc: list[grpc.aio.Server] = []
         self._http: HttpServer | None = None
-        self._timer: asyncio.Task[None] | None = None
+        self._files = OpenFiles(SYSTEM_CLOCK)
+        self._timers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Replay the journal, listen, and launch the runs that are running.
@@ -90,7 +92,8 @@ class Server:
         public = grpc.aio.server(options=server_options())
         anyone = settings.insecure or not settings.client_certificates
         callers = Callers(insecure=anyone, check=self._check)
-        umbel_pb2_grpc.add_NodesServicer_to_server(NodesService(self.plane, callers), public)
+        nodes = NodesService(self.plane, callers, self._files)
+        umbel_pb2_grpc.add_NodesServicer_to_server(nodes, public)
         objects = ObjectsService(self._objects, callers, self._may_pull, self._may_push)
         public.add_generic_rpc_handlers((objects.handlers(),))
         if self._launches:
@@ -119,7 +122,9 @@ class Server:
             self._http = HttpServer(app, settings.host, settings.http_port)
             await self._http.start()
         self.plane.begin()
-        self._timer = asyncio.create_task(self.plane.keep_time())
+        self._timers = [
+            asyncio.create_task(work) for work in (self.plane.keep_time(), self._files.watch())
+        ]
 
     async def close(self) -> None:
         """End in order: no new work, streams closed, server apps ended; runs go on next time."""
@@ -129,10 +134,10 @@ class Server:
             await server.stop(_GRACE_S if server is self._grpc[-1] else 0.5)
         if self._http is not None:
             await self._http.close()
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in self._timers:
+            timer.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._timer
+                await timer
         self._journal.close()
         shutil.rmtree(self._socket_dir, ignore_errors=True)
 
@@ -209,7 +214,7 @@ class Server:
             self.plane.submit(RunEnded(at=now, run=run_id, status="failed", detail=reason))
 
     def _not_ready(self) -> str | None:
-        return "the server is about to end" if self.draining else None
+        return "the server is about to end" if self.draining else self._files.full()
 
 
 def _tls(credentials: Credentials, *, ask: bool) -> grpc.ServerCredentials:
