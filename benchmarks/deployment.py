@@ -179,6 +179,8 @@ def main() -> None:
             f"{row['idle %']:.1f}",
             _flower(options.flower, nodes, kilobytes, row["round"]),
         )
+    # Pages of files that are mapped count as resident while they are read, and are the kernel's
+    # cache: it takes them back when it needs them. What is in parentheses it cannot.
     table.caption = "Peak resident memory; in parentheses what is not backed by a file."
     Console(width=160).print(table)
 

@@ -10,8 +10,11 @@ from umbel.records import Error, Message, decode, encode
 from umbel.serverapp import Folded, Run, rejected
 from umbel.updates import Aggregator, PartialSums, add_member
 
-_SUMS_BYTES = 64 * 1024 * 1024
-"""Partial sums of so many bytes are held in memory; of those beyond, only the one that grows."""
+_SMALL_BYTES = 4 * 1024 * 1024
+"""Of a model of at most so many bytes several sums are in memory, of a larger one that grows."""
+
+_SUMS_MAX = 16
+"""So many sums of a small model are begun at once; replies that would begin another one wait."""
 
 
 class Cohort:
@@ -48,9 +51,8 @@ class Cohort:
             self._waiting[position] = reply
         else:
             self._skip(position, reply.error)
-        for first in range(*self._sums.block_of(position)):
-            self._add_from(first)
-        added = 1
+        added = sum(self._add_from(first) for first in range(*self._sums.block_of(position)))
+        added += reply.has_error()
         while self._held_back and added:
             # A sum may have come to an end, so that there is room for another.
             self._held_back = False
@@ -105,7 +107,9 @@ class Cohort:
         start, end = sums.block_of(position)
         others = [span for span in sums.in_memory() if span != (start, position)]
         size = max(map(_bytes_of, (self._messages[position], self._waiting[position])))
-        if (len(others) + 1) * size <= _SUMS_BYTES or not others:
+        if size <= _SMALL_BYTES:
+            return len(others) < _SUMS_MAX or not self._missing
+        if not others:
             return True
         grows = any(stop < sums.block_of(first)[1] for first, stop in others)
         if grows and not self._missing.isdisjoint(range(position, end)):

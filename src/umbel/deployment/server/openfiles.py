@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import resource
@@ -51,8 +52,9 @@ class OpenFiles:
         """Return how many files are open now."""
         try:
             return len(os.listdir(_FOLDER)) - 1  # without the folder itself
-        except OSError:  # not even that one can be opened
-            return self.limit
+        except OSError as error:
+            none_left = error.errno in (errno.EMFILE, errno.ENFILE)
+            return self.limit if none_left else 0  # who cannot count turns nobody away
 
     def admit(self) -> None:
         """Count one more connection.
