@@ -48,7 +48,7 @@ class OpenFiles:
         fit = max(0, self._room - self._open)
         _LOGGER.info("%d files may be open: about %d nodes fit", self.limit, fit)
 
-    def count(self) -> int:
+    def _count(self) -> int:
         """Return how many files are open now."""
         try:
             return len(os.listdir(_FOLDER)) - 1  # without the folder itself
@@ -85,7 +85,7 @@ class OpenFiles:
             self._tell()
 
     def _recount(self) -> None:
-        self._open, self._counted_at = self.count(), self._clock.monotonic()
+        self._open, self._counted_at = self._count(), self._clock.monotonic()
 
     def _tell(self) -> None:
         """Tell the operator what is new."""
