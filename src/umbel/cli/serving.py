@@ -21,16 +21,14 @@ from umbel.cli.tables import console
 if TYPE_CHECKING:
     from umbel.deployment import NodeEvent, ServerSettings
 
-_CERTIFICATE_DAYS = 365.0
 
-
-def init_server(data_dir: Path, hosts: list[str]) -> None:
+def init_server(data_dir: Path, hosts: list[str], certificate_days: float) -> None:
     """Make the authority and the certificate of a server."""
     from umbel.deployment import Authority
 
     authority = Authority.create(data_dir / "authority", socket.gethostname())
     names = hosts or ["localhost", "127.0.0.1", socket.gethostname()]
-    authority.server_certificate(names, _CERTIFICATE_DAYS).save(data_dir / "identity")
+    authority.server_certificate(names, certificate_days).save(data_dir / "identity")
     console().print(f"The server is known as {', '.join(names)}; its keys lie in {data_dir}.")
     console().print(f"Start it: umbel server --data {data_dir}")
 
@@ -92,7 +90,6 @@ def run_node(
 ) -> None:
     """Be a node until SIGTERM or Ctrl-C, joining first if a token is given."""
     from umbel.deployment import (
-        Credentials,
         Identity,
         JoinToken,
         NodeSettings,
@@ -103,7 +100,6 @@ def run_node(
 
     rules = None if policy is None else read_policy(policy)
     identity_dir = data_dir / "identity"
-    credentials = None
     if insecure:
         if address is None:
             raise ConfigError("where is the server?", hint="umbel node HOST:PORT --insecure")
@@ -115,7 +111,6 @@ def run_node(
         else:
             identity = Identity.load(identity_dir)
         identity.check_valid(SYSTEM_CLOCK.now())
-        credentials = Credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
         address = address or identity.address
     out = console(stderr=True)
 
@@ -127,7 +122,7 @@ def run_node(
             out.print(event.text, soft_wrap=True)
 
     chosen = {key: value for key, value in settings.items() if value is not None}
-    chosen |= {"credentials": credentials, "policy": rules}
+    chosen |= {"identity_dir": None if insecure else identity_dir, "policy": rules}
     serve_node(NodeSettings(address=address, data_dir=data_dir, **chosen), show)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, get_args
 
 from umbel.base import BadSignature, ConfigError, NotAuthenticated, ProtocolError, content_hash
@@ -272,6 +273,11 @@ def valid_until(cert_pem: bytes) -> float:
         If it is no certificate.
     """
     return load_certificate(cert_pem).not_valid_after_utc.timestamp()
+
+
+def day_text(at: float) -> str:
+    """Return a moment, in seconds since the Unix epoch, as people read it."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def belong_together(key_pem: bytes, cert_pem: bytes) -> bool:

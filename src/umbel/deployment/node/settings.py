@@ -44,6 +44,8 @@ class NodeSettings:
         its state: while one trains, the next is fetched.
     credentials : Credentials, optional
         For TLS.
+    identity_dir : Path, optional
+        The folder of the ``Identity`` to show in their place. Its certificate is renewed in time.
     server_name : str, optional
         The name in the server's certificate, if it is not that of the host.
     name : str
@@ -76,6 +78,7 @@ class NodeSettings:
     tags: Mapping[str, str] = field(default_factory=dict)
     max_tasks: int = 1
     credentials: Credentials | None = None
+    identity_dir: Path | None = None
     server_name: str | None = None
     name: str = field(default_factory=socket.gethostname)
     cache_max_bytes: int = 16 * 1024**3
@@ -140,7 +143,7 @@ class NodeEvent:
         ``"connecting"``, ``"connected"``, ``"disconnected"``, ``"accepted"``, ``"started"``,
         ``"finished"``, ``"failed"``, ``"acknowledged"``, ``"cancelled"``, ``"run_over"``,
         ``"output"``, ``"worker"``, ``"policy"``, ``"refused"``, ``"withheld"``, ``"dismissed"``,
-        ``"leaving"`` or ``"left"``.
+        ``"certificate"``, ``"leaving"`` or ``"left"``.
     text : str
         What happened, in words.
     run_id, message_id : str
