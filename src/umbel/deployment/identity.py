@@ -114,7 +114,7 @@ class Identity:
         (path / _JOINING).unlink(missing_ok=True)
 
     def renew(self, folder: str | Path, cert_pem: bytes) -> Identity:
-        """Put a newer certificate for the same key in place of the one in the folder; return it all.
+        """Put a newer certificate for the same key into the folder; return what is there then.
 
         One file is replaced, so that a crash leaves the old certificate or the new one. A folder
         that holds another certificate by now, of a process that was faster or of a new joining,

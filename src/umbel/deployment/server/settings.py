@@ -37,6 +37,10 @@ class ServerSettings:
         are as without TLS.
     authority : Authority or None
         Signs new nodes and users; without it nobody can join.
+    identity_dir : Path or None
+        The folder from which ``credentials`` are, if the certificate is to be renewed in it.
+    certificate_days : float
+        How long certificates are valid that the authority signs.
     objects_max_bytes : int or None
         How much the object store may hold.
     node_grace_s : float
@@ -52,6 +56,8 @@ class ServerSettings:
     credentials: Credentials | None = None
     client_certificates: bool = True
     authority: Authority | None = None
+    identity_dir: Path | None = None
+    certificate_days: float = 365.0
     objects_max_bytes: int | None = None
     node_grace_s: float = 300.0
 
@@ -67,6 +73,8 @@ class ServerSettings:
     def with_keys(self) -> ServerSettings:
         """Return the settings with the keys that ``umbel server init`` made in the data folder.
 
+        The server's certificate is renewed if it is time, or if that has passed.
+
         Raises
         ------
         ConfigError
@@ -81,10 +89,35 @@ class ServerSettings:
                 folder=self.data_dir,
             )
         authority = Authority.load(self.data_dir / "authority")
-        own = Identity.load(self.data_dir / "identity")
-        own.check_valid(SYSTEM_CLOCK.now())
-        return replace(
-            self,
-            credentials=Credentials(authority.ca_pem, own.key_pem, own.cert_pem),
-            authority=authority,
-        )
+        folder, now = self.data_dir / "identity", SYSTEM_CLOCK.now()
+        own = renewed_in_time(folder, authority, self.certificate_days, now)
+        own.check_valid(now)
+        credentials = Credentials(authority.ca_pem, own.key_pem, own.cert_pem)
+        return replace(self, credentials=credentials, authority=authority, identity_dir=folder)
+
+
+def renewed_in_time(folder: Path, authority: Authority, valid_days: float, now: float) -> Identity:
+    """Return a server's identity, with a new certificate if a third of the old one's time is left.
+
+    One that the authority has not signed is its owner's to renew.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the identity; the new certificate is written into it.
+    authority : Authority
+        The server's.
+    valid_days : float
+        How long the new certificate is valid.
+    now : float
+        Seconds since the Unix epoch.
+
+    Raises
+    ------
+    ConfigError
+        There is no identity, or the authority has expired.
+    """
+    own = Identity.load(folder)
+    if now < own.renew_at or not authority.has_signed(own.cert_pem):
+        return own
+    return own.renew(folder, authority.server_renewal(own, valid_days))
