@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from umbel.base import SYSTEM_CLOCK, VirtualClock
+from umbel.deployment import Authority, Principal
+from umbel.deployment.certificates import belong_together, make_request, valid_until
+
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "typescript"
 EXAMPLE = ROOT / "examples" / "mixed-federation"
@@ -140,10 +144,33 @@ def test_it_joins_with_a_token_and_connects_by_its_own_certificate(
     node = ("node", client / "dist" / "examples" / "digits.js", "--join", token)
     with beside(*umbel("server", "--port", port, *data), env=environment):
         wait_until_listening(address)
+        options = ("--digits", digits, "--data", tmp_path / "ts")
         for _ in range(2):  # the second time by what the folder holds: a token is good once
-            with beside(*node, "--digits", digits, "--data", tmp_path / "ts") as process:
+            with beside(*node, *options) as process:
                 lines = iter(process.stdout.readline, "")
                 assert f"connected: connected to localhost:{port} as 0\n" in lines
+        past = VirtualClock(SYSTEM_CLOCK.now() - 300 * 86_400)
+        authority = Authority.load(tmp_path / "server" / "authority", clock=past)
+        cert, key = (tmp_path / "ts" / "identity" / name for name in ("cert.pem", "key.pem"))
+        ending = authority.sign_request(make_request(key.read_bytes()), Principal("node", "0"), 365)
+        cert.write_bytes(ending)
+        with beside(*node, *options) as process:
+            assert any(line.startswith("certificate: renewed") for line in process.stdout)
+        assert valid_until(cert.read_bytes()) > valid_until(ending) + 299 * 86_400
+        assert belong_together(key.read_bytes(), cert.read_bytes())
+        with beside(*node, *options) as process:  # by the new one
+            assert f"connected: connected to localhost:{port} as 0\n" in process.stdout
+        cert.write_bytes(
+            authority.sign_request(make_request(key.read_bytes()), Principal("node", "0"), 1)
+        )
+        node = (
+            "node",
+            client / "dist" / "examples" / "digits.js",
+            "--join",
+            answer(create, environment, tmp_path)["token"],
+        )
+        with beside(*node, *options) as process:  # too late: it joins again, and is the same node
+            assert f"connected: connected to localhost:{port} as 0\n" in process.stdout
 
 
 def wait_until_listening(address):

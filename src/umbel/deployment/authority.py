@@ -238,7 +238,9 @@ class Authority:
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         end = self._certificate.not_valid_after_utc
         if now >= end:
-            raise ConfigError(f"the authority expired on {end:%Y-%m-%d}", hint="see docs/deploying.md")
+            raise ConfigError(
+                f"the authority expired on {end:%Y-%m-%d}", hint="see docs/deploying.md"
+            )
         if not valid_days > 0:
             raise ConfigError(f"a certificate cannot be valid for {valid_days} days")
         end = min(end, now + timedelta(min(valid_days, AUTHORITY_VALID_DAYS)))
