@@ -150,6 +150,16 @@ class TestTheServerGivesANewOne:
         refused("U406", peer.connect().hear, "welcome")
         peer.close()
 
+    def test_a_user_who_was_shut_out_gets_none(self, data, tmp_path):
+        with serving(data, revoked=("user/alice",)) as here:
+            alice = here.joined(tmp_path / "alice", "user", "alice")
+            admin = here.joined(tmp_path / "admin", "admin", "alice")
+            with enrolment(here, alice) as renew, enrolment(here, admin) as renew_admin:
+                renew_admin(request(admin.key_pem))
+                assert "user/alice was shut out" in refused("U406", renew, request(alice.key_pem))
+        with pytest.raises(ConfigError, match="no role 'alice'"):
+            ServerSettings(data, revoked=("alice",))
+
     def test_not_for_a_token(self, here):
         authority = Authority.load(here.data / "authority")
         token = create_token(authority, "node", [here.address], 60)

@@ -59,6 +59,10 @@ def server(
         int | None, typer.Option(help="What the object store may hold.")
     ] = None,
     certificate_days: CertificateDays = 365,
+    revoked: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE/NAME", help="Who is shut out, such as user/alice."),
+    ] = None,
     log_json: LogJson = False,
 ) -> None:
     """Serve nodes and users until SIGTERM or Ctrl-C; runs go on when the server starts again."""
@@ -79,6 +83,7 @@ def server(
             objects_max_bytes=objects_max_bytes,
             node_grace_s=node_grace_s,
             certificate_days=certificate_days,
+            revoked=tuple(revoked or ()),
         )
         run_server(settings.with_keys(), log_json=log_json)
 

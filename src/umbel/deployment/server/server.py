@@ -162,6 +162,10 @@ class Server:
             ) from error
 
     def _check(self, principal: Principal) -> None:
+        if str(principal) in self._settings.revoked:
+            raise Revoked(
+                f"{principal} was shut out", hint="ask the server's admin for another name's token"
+            )
         if principal.role != "node":
             return
         node = self.plane.state.nodes.get(int(principal.name))

@@ -8,6 +8,7 @@ from pathlib import Path
 from umbel.base import SYSTEM_CLOCK, ConfigError
 from umbel.coordinator import Limits
 from umbel.deployment.authority import Authority
+from umbel.deployment.certificates import Principal
 from umbel.deployment.channel import Credentials
 from umbel.deployment.identity import Identity
 
@@ -41,6 +42,8 @@ class ServerSettings:
         The folder from which ``credentials`` are, if the certificate is to be renewed in it.
     certificate_days : float
         How long certificates are valid that the authority signs.
+    revoked : tuple of str
+        Users and admins whose certificates are refused, ``"user/alice"``.
     objects_max_bytes : int or None
         How much the object store may hold.
     node_grace_s : float
@@ -58,12 +61,15 @@ class ServerSettings:
     authority: Authority | None = None
     identity_dir: Path | None = None
     certificate_days: float = 365.0
+    revoked: tuple[str, ...] = ()
     objects_max_bytes: int | None = None
     node_grace_s: float = 300.0
 
     def __post_init__(self) -> None:
         # The processes of server apps may change their working folder.
         object.__setattr__(self, "data_dir", self.data_dir.absolute())
+        for principal in self.revoked:
+            Principal.parse(principal)  # a slip of the pen would let somebody in
 
     @property
     def limits(self) -> Limits:
