@@ -1,21 +1,18 @@
-"""Certificates are renewed before they end: by nodes, by users, and by the server itself.
+"""Certificates are renewed before they end: those of nodes and of users.
 
 Servers are real and speak TLS. What is old was signed by an authority whose clock stood earlier.
 """
 
 import asyncio
 import signal
-import socket
-import ssl
 import subprocess
 import sys
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from local_deployment import LocalDeployment, until
-from prometheus_client import generate_latest
+from local_deployment import LocalDeployment
+from renewing import DAY, NOW, aged, days_left, enrolment, init_server, request, serving
 from typer.testing import CliRunner
 from wire_peers import Peer, refused
 
@@ -30,59 +27,18 @@ from umbel.deployment import (
     ServerSettings,
     UserClient,
     create_token,
-    join,
 )
 from umbel.deployment.authority import AUTHORITY_VALID_DAYS
-from umbel.deployment.certificates import make_request, new_key, valid_until
-from umbel.deployment.loopthread import LoopThread
+from umbel.deployment.certificates import new_key
 from umbel.deployment.node import run_node
-from umbel.deployment.server.certificate import ServerCertificate
-from umbel.deployment.server.metrics import plane_registry
-from umbel.deployment.server.server import Server
-from umbel.deployment.server.settings import renewed_in_time
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.deployment.wire.umbel_pb2_grpc import EnrolmentStub
 
-DAY = 86_400.0
-NOW = SYSTEM_CLOCK.now()
 SCENARIOS = Path(__file__).parent / "apps" / "scenarios"
-
-
-@dataclass
-class Here:
-    """A server in this process."""
-
-    server: Server
-    data: Path
-
-    @property
-    def address(self) -> str:
-        return f"localhost:{self.server.port}"
-
-    def joined(self, folder: Path, role="node", name=None) -> Identity:
-        token = create_token(
-            Authority.load(self.data / "authority"), role, [self.address], 60, name
-        )
-        return join(token, folder, name or "somebody")
-
-
-@contextmanager
-def serving(data: Path, clock=SYSTEM_CLOCK, **changes):
-    settings = ServerSettings(data, port=0, certificate_days=90).with_keys()
-    authority = Authority.load(data / "authority", clock=clock)
-    server = Server(replace(settings, authority=authority, **changes))
-    with LoopThread() as loop:
-        loop.call(server.start())
-        try:
-            yield Here(server, data)
-        finally:
-            loop.call(server.close())
 
 
 @pytest.fixture
 def data(tmp_path) -> Path:
-    authority = Authority.create(tmp_path / "server" / "authority", "test")
-    authority.server_certificate(["localhost"], 365).save(tmp_path / "server" / "identity")
+    init_server(tmp_path / "server")
     return tmp_path / "server"
 
 
@@ -90,33 +46,6 @@ def data(tmp_path) -> Path:
 def here(data):
     with serving(data) as server:
         yield server
-
-
-def aged(data: Path, folder: Path, ago: float = 300, days: float = 365) -> Identity:
-    """Give the identity in a folder a certificate from so many days ago."""
-    authority = Authority.load(data / "authority", clock=VirtualClock(NOW - ago * DAY))
-    own = Identity.load(folder)
-    if folder.parent == data:
-        certificate = authority.server_renewal(own, days)
-    else:
-        certificate = authority.sign_request(make_request(own.key_pem), own.principal, days)
-    (folder / "cert.pem").write_bytes(certificate)
-    return Identity.load(folder)
-
-
-def days_left(identity: Identity) -> float:
-    return (identity.valid_until - SYSTEM_CLOCK.now()) / DAY
-
-
-@contextmanager
-def enrolment(here, identity: Identity):
-    peer = Peer(here, identity)
-    yield EnrolmentStub(peer._channel).Renew
-    peer.close()
-
-
-def request(key: bytes) -> wire.RenewRequest:
-    return wire.RenewRequest(certificate_request=make_request(key))
 
 
 class TestTheServerGivesANewOne:
@@ -310,6 +239,16 @@ class TestANode:
                 str(here.joined(settings.identity_dir).principal) == "node/2"
             )  # beside a good one
 
+    def test_keeps_its_number_when_the_server_has_a_new_authority(self, data, settings, tmp_path):
+        for part in ("authority", "identity"):
+            (data / part).rename(tmp_path / part)
+        init_server(data)
+        with serving(data) as here:
+            new = here.joined(settings.identity_dir)
+            assert str(new.principal) == "node/0"
+            assert new.ca_pem == (data / "authority" / "ca.pem").read_bytes()
+            self.be(here, settings, "connected: connected")
+
 
 @pytest.mark.slow
 def test_a_node_renews_while_it_works(tmp_path):
@@ -372,82 +311,3 @@ class TestAUser:
         aged(data, connection.identity_dir, 400)
         with pytest.raises(NotAuthenticated, match=r"expired on .*umbel token create"):
             UserClient(connection)
-
-
-def shown(here, client: Identity, folder: Path) -> float:
-    """Return in how many days the certificate ends that the server shows."""
-    (folder / "cert").write_bytes(client.cert_pem)
-    (folder / "key").write_bytes(client.key_pem)
-    tls = ssl.create_default_context(cadata=client.ca_pem.decode())
-    tls.load_cert_chain(folder / "cert", folder / "key")
-    tls.set_alpn_protocols(["h2"])
-    with (
-        socket.create_connection(("127.0.0.1", here.server.port), timeout=20) as plain,
-        tls.wrap_socket(plain, server_hostname="localhost") as secure,
-    ):
-        pem = ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True))
-    return (valid_until(pem.encode()) - NOW) / DAY
-
-
-class TestTheServersOwn:
-    def test_is_renewed_at_the_start_even_if_it_has_ended(self, data, tmp_path):
-        old = aged(data, data / "identity", 400)
-        with serving(data) as here:
-            client = here.joined(tmp_path / "own")
-            assert shown(here, client, tmp_path) == pytest.approx(90, abs=0.01)
-        assert Identity.load(data / "identity").key_pem == old.key_pem
-
-    def test_is_renewed_while_it_runs_and_sessions_go_on(self, data, tmp_path, monkeypatch):
-        monkeypatch.setattr("umbel.deployment.server.certificate._CHECK_S", 0.01)
-        with serving(data) as here:
-            client = here.joined(tmp_path / "own")
-            assert shown(here, client, tmp_path) == pytest.approx(365, abs=0.01)
-            peer = Peer(here, client)
-            session = peer.connect()
-            session.hear("welcome")
-            aged(data, data / "identity")
-            until(lambda: shown(here, client, tmp_path) == pytest.approx(90, abs=0.01))
-            with enrolment(here, client) as renew:  # on a new connection
-                renew(request(client.key_pem))
-            stranger = Authority.create(tmp_path / "stranger", "test")
-            forged = stranger.sign_request(make_request(client.key_pem), client.principal, 1)
-            with enrolment(here, replace(client, cert_pem=forged)) as renew:
-                refused("U305", renew, request(client.key_pem))
-            session.say(hello=wire.Hello())
-            refused("U303", session.hear, "task")  # the stream of before is still heard
-            session.close()
-            peer.close()
-
-    def test_of_the_owners_is_left_alone_and_spoken_of_once_a_day(self, data, tmp_path, caplog):
-        folder = data / "identity"
-        past = VirtualClock(NOW - 300 * DAY)
-        other = Authority.create(tmp_path / "other", "their own", clock=past)
-        other.server_certificate(["localhost"], 365).save(folder)
-        own, authority = Identity.load(folder), Authority.load(data / "authority")
-        assert renewed_in_time(folder, authority, 90, NOW) == own
-        settings = ServerSettings(data).with_keys()
-        watched = ServerCertificate(settings, own.credentials)
-        for hours in (0, 1, 2, 24):
-            watched._look(NOW + hours * 3600)
-        assert caplog.text.count("the certificate of the server ends on") == 2
-        assert "in 64 days" in caplog.text
-        assert Identity.load(folder) == own
-
-    def test_and_the_authority_are_spoken_of_before_they_end(self, data, caplog):
-        settings = ServerSettings(data).with_keys()
-        watched = ServerCertificate(settings, settings.credentials)
-        watched._look(NOW)
-        assert caplog.text == ""
-        watched._look(valid_until(settings.authority.ca_pem) - 300 * DAY)
-        assert "the certificate of the authority ends on" in caplog.text
-
-    def test_stands_among_the_metrics(self, here):
-        text = generate_latest(plane_registry(here.server.plane, here.server._certificate)).decode()
-        assert 'umbel_certificate_end_seconds{of="server"}' in text
-        assert 'umbel_certificate_end_seconds{of="authority"}' in text
-
-    def test_cannot_be_renewed_by_an_authority_that_has_ended(self, data):
-        aged(data, data / "identity")
-        late = Authority.load(data / "authority", clock=VirtualClock(NOW + 3651 * DAY))
-        with pytest.raises(ConfigError, match="the authority expired on"):
-            renewed_in_time(data / "identity", late, 90, NOW)
