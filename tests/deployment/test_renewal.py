@@ -119,10 +119,13 @@ class TestOnDisk:
         assert own.renew_at == pytest.approx(NOW + 60 * DAY, abs=600)
         assert own.end_text(NOW + 80 * DAY).endswith("in 10.0 days")
 
-    def test_a_certificate_for_another_key_is_not_taken(self, here, tmp_path):
+    def test_a_certificate_for_another_key_or_name_is_not_taken(self, here, tmp_path):
         own, other = here.joined(tmp_path / "a"), here.joined(tmp_path / "b")
-        with pytest.raises(ProtocolError, match="not for the key"):
-            own.renew(tmp_path / "a", other.cert_pem)
+        with enrolment(here, other) as renew:
+            anothers = renew(request(own.key_pem)).certificate
+        for certificate in (other.cert_pem, anothers):
+            with pytest.raises(ProtocolError, match="another key or other names"):
+                own.renew(tmp_path / "a", certificate)
         assert Identity.load(tmp_path / "a") == own
 
     def test_what_another_process_has_put_there_stays(self, here, tmp_path):
@@ -235,9 +238,8 @@ class TestANode:
             old = aged(data, settings.identity_dir, 400)
             new = here.joined(settings.identity_dir)
             assert (new.key_pem, str(new.principal)) == (old.key_pem, "node/0")
-            assert (
-                str(here.joined(settings.identity_dir).principal) == "node/2"
-            )  # beside a good one
+            beside_a_good_one = here.joined(settings.identity_dir)
+            assert str(beside_a_good_one.principal) == "node/2"
 
     def test_keeps_its_number_when_the_server_has_a_new_authority(self, data, settings, tmp_path):
         for part in ("authority", "identity"):

@@ -24,7 +24,9 @@ export async function join(token: string, dataDir: string, name = hostname(), ta
   const folder = path(dataDir, "identity");
   const file = (part: string) => path(folder, part);
   const tls = { ca: file("ca.pem"), key: file("key.pem"), cert: file("cert.pem"), renews: true };
-  if (existsSync(tls.cert) && Date.parse(new X509Certificate(readFileSync(tls.cert)).validTo) > Date.now()) return { address: readFileSync(file("address"), "utf8"), dataDir, tls };
+  if (existsSync(tls.cert) && Date.parse(new X509Certificate(readFileSync(tls.cert)).validTo) > Date.now()) {
+    return { address: readFileSync(file("address"), "utf8"), dataDir, tls };
+  }
   const { at, ca, cert, key } = fieldsOf(token);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   if (!existsSync(tls.key)) writeFileSync(tls.key, newKey(), { mode: 0o600, flush: true });

@@ -16,10 +16,12 @@ export function keepCertificate(server: Server, tls: TlsFiles, say: (text: strin
 }
 
 async function renewInTime(server: Server, tls: TlsFiles, say: (text: string) => void): Promise<void> {
-  const { validFrom, validTo } = new X509Certificate(readFileSync(tls.cert));
-  const [begin, end] = [Date.parse(validFrom), Date.parse(validTo)];
-  if (Date.now() < end - (end - begin) / 3) return;
+  let what = "the certificate";
   try {
+    const { validFrom, validTo } = new X509Certificate(readFileSync(tls.cert));
+    const [begin, end] = [Date.parse(validFrom), Date.parse(validTo)];
+    if (Date.now() < end - (end - begin) / 3) return;
+    what += ` ends on ${validTo}, and`;
     const request = { certificate_request: certificateRequest(readFileSync(tls.key, "utf8")) };
     const certificate = await new Promise<Buffer>((resolve, reject) => {
       server.enrolment.Renew(request, (error, reply) => (error ? reject(error) : resolve(reply.certificate)));
@@ -28,6 +30,6 @@ async function renewInTime(server: Server, tls: TlsFiles, say: (text: string) =>
     renameSync(`${tls.cert}.draft`, tls.cert); // a crash leaves the old one or the new one
     say(`renewed: it ends on ${new X509Certificate(certificate).validTo}`);
   } catch (error) {
-    say(`the certificate ends on ${validTo}, and was not renewed: ${String(fromStatus(error))} (trying again)`);
+    say(`${what} was not renewed: ${String(fromStatus(error))} (trying again)`);
   }
 }

@@ -31,7 +31,7 @@ RemoteRun = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or 'latest'.")
 ]
 CertificateDays = Annotated[
-    int, typer.Option(min=1, help="How long certificates are valid that it signs.")
+    int, typer.Option(min=1, help="Days that certificates are valid which it signs.")
 ]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Log one JSON object a line.")]
 

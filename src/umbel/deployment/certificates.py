@@ -293,6 +293,25 @@ def belong_together(key_pem: bytes, cert_pem: bytes) -> bool:
     return load_key(key_pem).public_key() == load_certificate(cert_pem).public_key()
 
 
+@needs_cryptography()
+def same_holder(cert_pem: bytes, other_pem: bytes) -> bool:
+    """Return whether two certificates are for the same key and the same names.
+
+    Raises
+    ------
+    NotAuthenticated
+        If one is no certificate.
+    """
+    from cryptography import x509
+
+    one, other = load_certificate(cert_pem), load_certificate(other_pem)
+    names = [
+        [each.value for each in extensions if isinstance(each.value, x509.SubjectAlternativeName)]
+        for extensions in (one.extensions, other.extensions)
+    ]
+    return one.public_key() == other.public_key() and names[0] == names[1]
+
+
 def _is_p256(key: object) -> bool:
     from cryptography.hazmat.primitives.asymmetric import ec
 

@@ -22,6 +22,7 @@ from umbel.deployment.certificates import (
     load_certificate,
     new_key,
     principal_of,
+    same_holder,
     valid_until,
 )
 from umbel.deployment.channel import Credentials
@@ -114,7 +115,7 @@ class Identity:
         (path / _JOINING).unlink(missing_ok=True)
 
     def renew(self, folder: str | Path, cert_pem: bytes) -> Identity:
-        """Put a newer certificate for the same key into the folder; return what is there then.
+        """Put a newer certificate into the folder; return what is there then.
 
         One file is replaced, so that a crash leaves the old certificate or the new one. A folder
         that holds another certificate by now, of a process that was faster or of a new joining,
@@ -123,10 +124,10 @@ class Identity:
         Raises
         ------
         ProtocolError
-            The certificate is not for this key.
+            The certificate is for another key or other names.
         """
-        if not belong_together(self.key_pem, cert_pem):
-            raise ProtocolError("the new certificate is not for the key that asked for it")
+        if not same_holder(self.cert_pem, cert_pem):
+            raise ProtocolError("the new certificate is for another key or other names")
         file = Path(folder) / _CERTIFICATE
         if not file.exists() or file.read_bytes() != self.cert_pem:
             return Identity.load(folder)

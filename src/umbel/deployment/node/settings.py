@@ -89,8 +89,9 @@ class NodeSettings:
     def __post_init__(self) -> None:
         # A worker's working folder is another one.
         object.__setattr__(self, "data_dir", self.data_dir.absolute())
-        if self.app is not None:
-            object.__setattr__(self, "app", self.app.absolute())
+        for name in ("app", "identity_dir"):
+            if (folder := getattr(self, name)) is not None:
+                object.__setattr__(self, name, folder.absolute())
         if self.max_tasks < 1:
             raise ConfigError(f"a node takes 1 task at least, not {self.max_tasks}")
         if self.threads is not None and self.threads < 1:

@@ -164,7 +164,8 @@ class Server:
     def _check(self, principal: Principal) -> None:
         if str(principal) in self._settings.revoked:
             raise Revoked(
-                f"{principal} was shut out", hint="ask the server's admin for another name's token"
+                f"{principal} was shut out",
+                hint="ask the server's admin for a token of another name",
             )
         if principal.role != "node":
             return
