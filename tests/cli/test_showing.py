@@ -7,22 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
-
-from umbel.cli import app
+from typer.testing import Result
 
 WriteRun = Callable[..., Path]
-
-
-@pytest.fixture
-def umbel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Return a function that runs a command in ``tmp_path`` on a wide terminal."""
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
-
-    return invoke
 
 
 def test_ls_lists_the_newest_first(umbel: Callable[..., Result], write_run: WriteRun) -> None:
