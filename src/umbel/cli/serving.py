@@ -42,17 +42,17 @@ def create_token(
 
         with client(on) as server:
             return server.create_token(role, name, ttl_s)
-    from umbel.deployment import Authority, granted_role
+    from umbel.deployment import Authority, granted_role, remembered_addresses
     from umbel.deployment import create_token as create
 
-    addresses = address or ["localhost:9200"]
+    addresses = address or remembered_addresses(data_dir)
     authority = Authority.load(data_dir / "authority")
     return create(authority, granted_role(role), addresses, ttl_s, name or None).encode()
 
 
 def run_server(settings: ServerSettings, *, log_json: bool) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    from umbel.deployment import serve
+    from umbel.deployment import reached_at, remember_addresses, serve
 
     _log_to_stderr(log_json)
     out = console(stderr=True)
@@ -66,6 +66,8 @@ def run_server(settings: ServerSettings, *, log_json: bool) -> None:
         )
 
     def on_start(port: int) -> None:
+        reached = reached_at(settings.addresses, settings.host, port)
+        remember_addresses(settings.data_dir, reached)
         tls = "without TLS" if settings.insecure else "mutual TLS"
         out.print(f"umbel server on {settings.host}:{port} ({tls}), data in {settings.data_dir}")
 

@@ -277,7 +277,11 @@ def create_token(
             f"a token cannot be valid for {ttl_s} seconds", hint="3600 is an hour; at most a year"
         )
     if not addresses:
-        raise ConfigError("a token needs an address", hint="where will others reach the server?")
+        raise ConfigError(
+            "a token needs an address, and where others reach the server is not known",
+            hint="start it first, with umbel server --address HOST:PORT if it listens on 0.0.0.0; "
+            "or umbel token create --data DIR --address HOST:PORT",
+        )
     for address in addresses:
         split_address(address)
     if name is None and role in ("user", "admin"):

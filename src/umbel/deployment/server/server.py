@@ -15,6 +15,7 @@ from grpc_health.v1._async import HealthServicer
 
 from umbel.base import SYSTEM_CLOCK, ConfigError, NotFound, Revoked
 from umbel.coordinator import RunEnded, may_pull, may_push
+from umbel.deployment.addresses import reached_at
 from umbel.deployment.bundle import unpack_bundle
 from umbel.deployment.certificates import Principal
 from umbel.deployment.channel import server_options
@@ -186,7 +187,7 @@ class Server:
             return create_token(
                 authority,
                 granted_role(request.role),
-                self._settings.addresses or (f"{self._settings.host}:{self.port}",),
+                reached_at(self._settings.addresses, self._settings.host, self.port),
                 request.ttl_s or _TOKEN_S,
                 request.name or None,
                 SYSTEM_CLOCK,
