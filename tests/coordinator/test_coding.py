@@ -84,7 +84,7 @@ events = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(events)
 @pytest.mark.slow
 def test_an_event_comes_back(event):

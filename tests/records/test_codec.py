@@ -94,7 +94,7 @@ def value_as_text(value):
 
 class TestRoundTrip:
     @given(CONTENTS)
-    @settings(deadline=None, max_examples=300)
+    @settings(max_examples=300)
     @pytest.mark.slow
     def test_everything_comes_back_as_it_was(self, content):
         buffers = encode(content)
@@ -202,7 +202,7 @@ class TestOracle:
 
     @pytest.mark.slow
     @given(mappings(ndarrays()))
-    @settings(deadline=None, max_examples=100)
+    @settings(max_examples=100)
     def test_it_accepts_every_body(self, named):
         deserialize = pytest.importorskip("safetensors").deserialize
         file = written(RecordDict({"arrays": ArrayRecord(named)}))
@@ -367,7 +367,7 @@ EXAMPLE = written(
 
 @pytest.mark.slow
 @given(st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_bytes_changed_anywhere_are_read_or_refused(data):
     file = bytearray(EXAMPLE)
     for _ in range(data.draw(st.integers(1, 4))):
