@@ -79,6 +79,7 @@ class _Foreign:
         return content
 
 
+@cache
 def codec_names() -> tuple[str, ...]:
     """Return the names of the codecs that can be used here, the default first.
 
@@ -87,15 +88,9 @@ def codec_names() -> tuple[str, ...]:
     >>> codec_names()[0]
     'safetensors'
     """
-    return _names()
-
-
-@cache
-def _names() -> tuple[str, ...]:
-    others = {point.name for point in entry_points(group=_GROUP)}
-    if find_spec("cbor2") is not None:
-        others.add(Cbor.name)
-    return (DEFAULT_CODEC, *sorted(others - {DEFAULT_CODEC}))
+    ours = [DEFAULT_CODEC, *([Cbor.name] if find_spec("cbor2") is not None else [])]
+    others = {point.name for point in entry_points(group=_GROUP)} - {DEFAULT_CODEC, Cbor.name}
+    return (*ours, *sorted(others))
 
 
 @cache
