@@ -15,7 +15,7 @@ def test_a_body_that_has_been_deleted_is_written_again(tmp_path):
 
     def send():
         content = RecordDict({"arrays": model})
-        return outbox.write([Message(content, dst_node_id=0, message_type=MessageType.TRAIN)])
+        return outbox.write([Message(content, dst_node_id=0, message_type=MessageType.TRAIN)], {})
 
     (first,) = send()
     store.delete(first.body.hash)  # as happens to what no message refers to
