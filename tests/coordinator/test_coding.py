@@ -36,7 +36,7 @@ at = st.floats(allow_nan=False, allow_infinity=False)
 objects = st.builds(Object, text, st.integers(0, 2**63))
 answers = (
     st.builds(Answer, object=objects)
-    | st.builds(Answer, content=st.binary(max_size=20))
+    | st.builds(Answer, content=st.binary(max_size=20), codec=text)
     | st.builds(Answer, failure=st.builds(Failure, st.integers(0, 9), text, text))
 )
 messages = st.builds(
@@ -50,6 +50,7 @@ messages = st.builds(
     expires_at=at,
     body=st.none() | objects,
     records=st.binary(max_size=20),
+    codec=text,
 )
 ends = st.sampled_from(["succeeded", "failed", "stopped"])
 node = st.integers(0, 2**63)

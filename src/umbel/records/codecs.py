@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from umbel.base import ConfigError, ProtocolError, UmbelError
 from umbel.records.cbor import Cbor
 from umbel.records.codec import Buffer, decode, encode
 from umbel.records.recorddict import RecordDict
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
 DEFAULT_CODEC = "safetensors"
 """What all can read, and what an empty name stands for."""
-
-_GROUP = "umbel.codecs"
 
 
 class Codec(Protocol):
@@ -89,7 +89,7 @@ def codec_names() -> tuple[str, ...]:
     'safetensors'
     """
     ours = [DEFAULT_CODEC, *([Cbor.name] if find_spec("cbor2") is not None else [])]
-    others = {point.name for point in entry_points(group=_GROUP)} - {DEFAULT_CODEC, Cbor.name}
+    others = {point.name for point in _entry_points()} - {DEFAULT_CODEC, Cbor.name}
     return (*ours, *sorted(others))
 
 
@@ -111,7 +111,7 @@ def codec_of(name: str) -> Codec:
         return _Safetensors()
     if name == Cbor.name:
         return Cbor()
-    for point in entry_points(group=_GROUP, name=name):
+    for point in _entry_points().select(name=name):
         try:
             codec = point.load()
             return _Foreign(name, codec() if isinstance(codec, type) else codec)
@@ -124,3 +124,9 @@ def codec_of(name: str) -> Codec:
         f"there is no codec {name!r}; here are {', '.join(codec_names())}",
         hint="install the package that brings it, or use another",
     )
+
+
+def _entry_points() -> EntryPoints:
+    from importlib.metadata import entry_points  # late: few need it, and it takes its time
+
+    return entry_points(group="umbel.codecs")
