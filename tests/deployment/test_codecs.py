@@ -56,8 +56,8 @@ def test_the_model_has_the_bits_of_the_simulation(here):
     words = "a codec of somebody else's is here"
     output = here.run_folder(deployed["run-id"]) / "output.log"
     assert words in output.read_text()
-    assert any(words in line for line in here.nodes[2].all_lines())
-    assert not any(words in line for line in here.nodes[0].all_lines() + here.server.all_lines())
+    assert any(words in line for line in here.nodes[2].lines)
+    assert not any(words in line for line in here.nodes[0].lines + here.server.lines)
 
 
 def test_large_replies_and_loops_of_ones_own(here):
