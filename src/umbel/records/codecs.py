@@ -121,7 +121,7 @@ def codec_of(name: str) -> Codec:
                 hint=f"mend or remove the package that offers {point.value!r}",
             ) from error
     raise ConfigError(
-        f"there is no codec {name!r}; here are {', '.join(codec_names())}",
+        f"there is no codec {name[:100]!r}; here are {', '.join(codec_names())}",
         hint="install the package that brings it, or use another",
     )
 

@@ -126,7 +126,7 @@ class NetworkGrid(Grid):
     def publish(self, arrays: ArrayRecord) -> ArrayRecord:
         """Write the model to the object store once, and return views of what was written."""
         written = self._outbox.known({"arrays": arrays})
-        if written is None:
+        if written is None or not self._objects.touch(written.hash):
             written = put(self._objects, encode(RecordDict({"arrays": arrays})))
         views = self._open(written).array_records["arrays"]
         self._outbox.know({"arrays": views}, written)
