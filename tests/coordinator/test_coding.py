@@ -150,3 +150,10 @@ def test_a_state_comes_back():
 def test_what_is_no_snapshot_is_told(data):
     with pytest.raises(JournalCorrupt):
         restore(data, [])
+
+
+def test_what_was_written_before_there_were_codecs_is_read():
+    entry = b'{"event":"ReplyReceived","at":1.0,"node":0,"message":"m","answer":{"content":"YQ=="}}'
+    event = event_from_json(entry)
+    assert event.answer == Answer(content=b"a", codec="")
+    assert event_to_json(event) == entry

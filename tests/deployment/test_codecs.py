@@ -1,9 +1,13 @@
 """Nodes of one federation with different codecs: safetensors, CBOR, and one of somebody else's."""
 
+import fcntl
 from pathlib import Path
 
 import pytest
-from local_deployment import LocalDeployment
+from local_deployment import LocalDeployment, until
+
+from umbel.records import decode
+from umbel.serverapp import read_log
 
 pytestmark = pytest.mark.slow
 
@@ -74,3 +78,32 @@ def test_a_codec_that_is_not_installed_is_refused_before_anything_starts(here):
     assert "there is no codec 'json'; here are safetensors, cbor, reversed" in " ".join(
         said.split()
     )
+
+
+def test_a_node_with_another_codec_meets_the_message_that_a_killed_server_app_had_sent(tmp_path):
+    gate = tmp_path / "gate"
+    gate.touch()
+    with LocalDeployment(tmp_path / "here") as here:
+        here.start_server()
+        for number in range(2):
+            here.start_node(number)
+        here.connect().close()
+        with gate.open() as held:  # round 2 waits for it
+            fcntl.flock(held, fcntl.LOCK_EX)
+            options = ["--on", "local", "-c", "num-rounds=3", "-c", "scenario=average"]
+            options += ["-c", f"gate={gate}"]
+            run_id = run(here, SCENARIOS, *options)["run-id"]
+            for number in range(2):
+                until(lambda n=number: sum('"accepted"' in it for it in here.nodes[n].lines) == 2)
+            here.nodes[1].kill()
+            here.server.child("umbel.deployment.server.child").kill()
+            here.start_node(1, "--trust-any", "--codec", "cbor")
+            here.nodes[1].wait_for('"event": "failed"')
+        assert "succeeded" in here.umbel("log", run_id, "--on", "local", "--follow")
+        log = list(read_log(here.run_folder(run_id) / "log.jsonl"))
+        (failure,) = [entry.data for entry in log if entry.event == "failure"]
+        assert (failure["node_id"], failure["kind"]) == (1, "ProtocolError")
+        assert "made for a node that reads 'safetensors'" in failure["message"]
+        model = decode((here.run_folder(run_id) / "model.safetensors").read_bytes())
+        # 1 and 2, of which the mean is 1.5; 1 alone; and both again, one of them in CBOR.
+        assert model["arrays"]["w"].numpy().tolist() == [4.0] * 4
