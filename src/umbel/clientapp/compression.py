@@ -38,7 +38,8 @@ def compression_mod(
 
     The update is the model of the reply minus that of the message. With error feedback, what was
     lost the last times is added before, and what is lost now is kept in the node's state: Seide et
-    al. 2014; Karimireddy et al. 2019, arXiv:1901.09847. A model that came in a narrower type is
+    al. 2014; Karimireddy et al. 2019, arXiv:1901.09847. What was sent counts as arrived, whatever
+    becomes of the reply. A model that came in a narrower type is
     widened before the handler sees it. The strategy is wrapped by
     ``umbel.strategies.with_compression`` with the same compressor. Put this mod outermost.
 

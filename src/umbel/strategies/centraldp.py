@@ -172,7 +172,9 @@ class CentralDP(Wrapper):
         if run is None:
             raise StateError("a model is to be released outside of a run")
         update = {} if mean.arrays is None else mean.arrays.views()
-        within = round(float(mean.metrics.get(WITHIN, 0.0)) * mean.count)  # type: ignore[arg-type]
+        adapts = isinstance(self.clipping, AdaptiveBound)  # else clients that clip do not tell it
+        part_within = mean.metrics.get(WITHIN, 0.0) if adapts else 0.0
+        within = round(float(part_within) * mean.count)  # type: ignore[arg-type]
         secret = run.secret("noise")
         # The noise follows from what it hides: the same sum again, after a crash, is the same
         # release; and another sum has noise of its own, so that no difference takes it away.

@@ -13,6 +13,7 @@ from umbel.privacy import positive, whole
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
 from umbel.serverapp import Grid, Run, Strategy
+from umbel.strategies.resolution import check_resolution, warn_if_coarse
 from umbel.strategies.secagground import SecureRound
 from umbel.strategies.summable import common_model, fraction_of, summed
 from umbel.strategies.wrapper import Wrapper
@@ -130,6 +131,8 @@ class SecurelyAggregated(Wrapper):
         self._sent = ArrayRecord()
         self._plan = plan
         self._seed = 0
+        self._is_looked_at = False
+        """Whether a round has shown that numbers are fine enough; later updates are smaller."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -163,7 +166,10 @@ class SecurelyAggregated(Wrapper):
     ) -> tuple[Plan, SecAggParameters, int]:
         """Return what is summed, how, and over how many clients at least, for such a cohort."""
         plan = replace(self.plan, bits=self.plan.bits or bits_for(cohort))
-        length = plan.codec(cohort).length(plan.origin(model.views()))
+        codec, views = plan.codec(cohort), model.views()
+        if not self._is_looked_at:
+            check_resolution(codec, plan.shared(views))
+        length = codec.length(plan.origin(views))
         return plan, self.neighbours.parameters(cohort, length, plan.bits), self.minimum_cohort
 
     def train_aggregator(self, server_round: int) -> Aggregator[Any]:
@@ -205,6 +211,9 @@ class SecurelyAggregated(Wrapper):
             after = before.astype(flat.dtype) + flat.reshape(before.shape)
             arrays[key] = cast_back(after, before.dtype)
             errors[key] *= 1 if plan.error_feedback else 1 + code.omega(before.size)
+        if not self._is_looked_at and not plan.rounds_by_chance:
+            warn_if_coarse(plan.shared(model.views()), arrays, errors)
+        self._is_looked_at = True
         for array in arrays.values():
             array.flags.writeable = False
         mean = Mean(ArrayRecord(arrays), metrics, decoded.weight, count)
@@ -314,8 +323,8 @@ def with_secagg(
     ------
     ConfigError
         The strategy sees single replies or takes no mean, or an argument is out of its range.
-        In a round: the parameters make no sense for the cohort, or its nodes are sent different
-        content.
+        In a round: the parameters make no sense for the cohort, its nodes are sent different
+        content, or ``clip`` is so large that every update would be rounded away.
 
     Examples
     --------

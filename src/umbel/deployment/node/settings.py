@@ -45,6 +45,8 @@ class NodeSettings:
         its state: while one trains, the next is fetched.
     credentials : Credentials, optional
         For TLS.
+    identity_dir : Path, optional
+        The folder of the ``Identity`` to show in their place. Its certificate is renewed in time.
     server_name : str, optional
         The name in the server's certificate, if it is not that of the host.
     name : str
@@ -82,6 +84,7 @@ class NodeSettings:
     tags: Mapping[str, str] = field(default_factory=dict)
     max_tasks: int = 1
     credentials: Credentials | None = None
+    identity_dir: Path | None = None
     server_name: str | None = None
     name: str = field(default_factory=socket.gethostname)
     cache_max_bytes: int = 16 * 1024**3
@@ -93,8 +96,9 @@ class NodeSettings:
     def __post_init__(self) -> None:
         # A worker's working folder is another one.
         object.__setattr__(self, "data_dir", self.data_dir.absolute())
-        if self.app is not None:
-            object.__setattr__(self, "app", self.app.absolute())
+        for name in ("app", "identity_dir"):
+            if (folder := getattr(self, name)) is not None:
+                object.__setattr__(self, name, folder.absolute())
         if self.max_tasks < 1:
             raise ConfigError(f"a node takes 1 task at least, not {self.max_tasks}")
         if self.threads is not None and self.threads < 1:
@@ -151,7 +155,7 @@ class NodeEvent:
         ``"connecting"``, ``"connected"``, ``"disconnected"``, ``"accepted"``, ``"started"``,
         ``"finished"``, ``"failed"``, ``"acknowledged"``, ``"cancelled"``, ``"run_over"``,
         ``"output"``, ``"worker"``, ``"policy"``, ``"refused"``, ``"withheld"``, ``"dismissed"``,
-        ``"leaving"`` or ``"left"``.
+        ``"certificate"``, ``"leaving"`` or ``"left"``.
     text : str
         What happened, in words.
     run_id, message_id : str
