@@ -174,6 +174,10 @@ def node(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The machine's name by default.")] = None,
     max_tasks: Annotated[int, typer.Option(min=1, help="Tasks at once, of several runs.")] = 1,
+    codec: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A format of contents, best first; may be repeated."),
+    ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="No TLS.")] = False,
     log_json: LogJson = False,
 ) -> None:
@@ -195,6 +199,7 @@ def node(
                 "tags": {k: str(v) for k, v in key_values(tag or [], "--tag").items()},
                 "name": name,
                 "max_tasks": max_tasks,
+                "codecs": tuple(codec) if codec else None,
             },
             policy=policy,
         )
@@ -297,6 +302,7 @@ def conformance(
     wait_s: Annotated[
         float, typer.Option(min=0.1, help="Seconds that it may take to connect at first.")
     ] = 300.0,
+    codec: Annotated[str, typer.Option(help="The format of contents.")] = "safetensors",
     as_json: AsJson = False,
 ) -> None:
     """Play the server against a client in any language; say what it gets wrong of the wire."""
@@ -304,7 +310,7 @@ def conformance(
 
     with reported(as_json):
         passed = run_conformance(
-            listen, case or [], client_app, patience_s, wait_s, as_json=as_json
+            listen, case or [], client_app, patience_s, wait_s, codec, as_json=as_json
         )
         raise typer.Exit(0 if passed else 1)
 

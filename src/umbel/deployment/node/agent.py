@@ -10,7 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from umbel.base import SYSTEM_CLOCK, PolicyRefused, Seeds, UmbelError, Unreachable, new_id
+from umbel.base import (
+    SYSTEM_CLOCK,
+    PolicyRefused,
+    ProtocolError,
+    Seeds,
+    UmbelError,
+    Unreachable,
+    new_id,
+)
 from umbel.clientapp import error_fields
 from umbel.deployment.atomic import PRIVATE, private_folder, write_atomically
 from umbel.deployment.errors import may_pass
@@ -25,7 +33,7 @@ from umbel.deployment.node.renewal import keep_certificate
 from umbel.deployment.node.runs import LocalRun
 from umbel.deployment.node.settings import NodeEvent, NodeSettings, OnEvent
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.records import ErrorCode
+from umbel.records import DEFAULT_CODEC, ErrorCode
 
 T = TypeVar("T")
 
@@ -263,6 +271,12 @@ class Agent:
     async def _execute(self, task: wire.Task, node_id: int) -> Outcome:
         if self._guard is not None:
             self._guard.admit(task)
+        if (task.codec or DEFAULT_CODEC) not in self._settings.codecs:
+            raise ProtocolError(
+                f"the message was made for a node that reads {task.codec or DEFAULT_CODEC!r}, and "
+                f"this one reads {', '.join(self._settings.codecs)}",
+                hint="what is sent from now on fits; or start the node with that codec as well",
+            )
         try:
             run = await self._run_of(task.run, node_id)
         except UmbelError as error:

@@ -18,11 +18,11 @@ from umbel.deployment.node.settings import NodeSettings
 from umbel.deployment.software import software
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import EnrolmentStub, NodesStub
+from umbel.records import DEFAULT_CODEC
 
 T = TypeVar("T")
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
-CODEC = "safetensors"
 
 _EOF: object = vars(grpc.aio)["EOF"]  # the stubs do not know it
 _GREETING_S = 30.0
@@ -181,7 +181,7 @@ async def connected(
             raise ProtocolError(
                 "the server's first message is no welcome", hint="is it a server of Umbel?"
             )
-        connection = Connection(call, channel, _checked(answer.welcome))
+        connection = Connection(call, channel, _checked(answer.welcome, settings.codecs))
         try:
             yield connection
         finally:
@@ -199,7 +199,7 @@ def _hello(settings: NodeSettings, secret: bytes, held: Sequence[str]) -> wire.H
         tags=dict(settings.tags),
         capacity=settings.max_tasks,
         held=held,
-        codecs=[CODEC],
+        codecs=settings.codecs,
         compressions=[
             *([wire.COMPRESSION_ZSTD] if settings.compress else []),
             wire.COMPRESSION_NONE,
@@ -211,7 +211,7 @@ def _shows_certificate(settings: NodeSettings) -> bool:
     return settings.credentials is not None and bool(settings.credentials.certificate)
 
 
-def _checked(welcome: wire.Welcome) -> wire.Welcome:
+def _checked(welcome: wire.Welcome, codecs: Sequence[str]) -> wire.Welcome:
     if not PROTOCOL_MIN <= welcome.protocol <= PROTOCOL_MAX:
         older, newer = "server", "node"
         if welcome.protocol > PROTOCOL_MAX:
@@ -223,9 +223,10 @@ def _checked(welcome: wire.Welcome) -> wire.Welcome:
             server=welcome.software or None,
             node=software(),
         )
-    if welcome.codec not in ("", CODEC):
+    codec = welcome.codec or DEFAULT_CODEC
+    if codec not in codecs:
         raise ProtocolError(
-            f"the server chose the codec {welcome.codec!r}, which was not offered",
-            hint="upgrade the server",
+            f"the server chose the codec {codec!r}, and was offered {', '.join(codecs)}",
+            hint=f"upgrade the server, or offer {DEFAULT_CODEC!r}",
         )
     return welcome

@@ -10,6 +10,7 @@ from pathlib import Path
 from umbel.base import ConfigError, Scalar
 from umbel.clientapp import ClientApp, Policy, parse_policy
 from umbel.deployment.channel import Credentials
+from umbel.records import DEFAULT_CODEC, codec_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ class NodeSettings:
     compress : bool
         Whether transfers may be compressed. It helps where the connection is slower than some
         100 MB/s and the models are not dense noise, and costs time elsewhere.
+    codecs : tuple of str
+        The formats in which contents may travel, best first; the server takes the first that it
+        knows.
     threads : int, optional
         How many threads numeric libraries use. By default 1 in a run with a seed, so that its
         result is that of the simulation to the last bit, and otherwise as many as they choose.
@@ -66,6 +70,8 @@ class NodeSettings:
     ------
     ConfigError
         A setting is not possible.
+    MissingDependency
+        A codec needs a library that is not installed.
     """
 
     address: str
@@ -83,6 +89,7 @@ class NodeSettings:
     name: str = field(default_factory=socket.gethostname)
     cache_max_bytes: int = 16 * 1024**3
     compress: bool = False
+    codecs: tuple[str, ...] = (DEFAULT_CODEC,)
     threads: int | None = None
     policy: Policy | None = None
 
@@ -96,6 +103,10 @@ class NodeSettings:
             raise ConfigError(f"a node takes 1 task at least, not {self.max_tasks}")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"numeric libraries use 1 thread at least, not {self.threads}")
+        if not self.codecs:
+            raise ConfigError("a node has one codec at least", hint=f"give {DEFAULT_CODEC!r}")
+        for name in self.codecs:
+            codec_of(name)
         own = [app for app in (self.app, self.client_app) if app is not None]
         if len(own) > 1 or (own and (self.trust or self.trust_any)):
             raise ConfigError(
