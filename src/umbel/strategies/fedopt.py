@@ -37,6 +37,11 @@ class FedOpt(FedAvg):
     def __init__(
         self, direction: Transform, eta: float | Schedule, **options: Unpack[FedAvgOptions]
     ) -> None:
+        if not isinstance(direction, Transform):
+            raise ConfigError(
+                f"direction is a {type(direction).__name__}, not a Transform",
+                hint="take one of umbel.updates, for instance momentum(0.9)",
+            )
         if not _is_rate(eta):
             raise ConfigError(f"a server's learning rate is positive, got eta={eta!r}")
         last = scale_by_schedule(eta) if callable(eta) else scale(eta)
