@@ -17,6 +17,8 @@ from umbel.updates import (
     NDArray,
     Parts,
     all_finite,
+    check_compressor,
+    checked_patterns,
     expanded,
     part_name,
     sum_dtype,
@@ -79,7 +81,8 @@ def compression_mod(
     >>> context.state["compression-residual"]["w"].view().tolist()
     [0.0, 1.0, 2.0, 0.0]
     """
-    patterns = tuple(dense)
+    patterns = checked_patterns(dense, "dense")
+    check_compressor(compressor)
 
     def compress(message: Message, context: Context, call_next: Handler) -> Message:
         _widen(message, record)

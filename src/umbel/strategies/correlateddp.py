@@ -52,6 +52,11 @@ class CorrelatedDP(CentralDP):
                 "a bound that changes between rounds does not go with noise that they share",
                 hint="give clipping a number: what AdaptiveBound came to on public data, say",
             )
+        if not isinstance(matrix, NoiseMatrix):
+            raise ConfigError(
+                f"matrix is a {type(matrix).__name__}, not a NoiseMatrix",
+                hint="BandedMatrix(rounds, bands) or TreeAggregation(rounds)",
+            )
         self.matrix, self.rounds_max = matrix, matrix.rounds
         self._series: tuple[Run, int, _Series] | None = None
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from umbel.base import ROUND_TIMEOUT_S, ConfigError, NotEnoughNodes, StateError
+from umbel.base import ROUND_TIMEOUT_S, ConfigError, NotEnoughNodes, StateError, is_number
 from umbel.privacy import positive, whole
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
@@ -56,6 +56,9 @@ class Neighbours:
     active: bool
 
     def __post_init__(self) -> None:
+        for name, part in (("corrupt", self.corrupt), ("dropout", self.dropout)):
+            if not is_number(part) or not 0 <= part < 1:
+                raise ConfigError(f"{name} is a part of the cohort, in [0, 1), got {part!r}")
         threshold, degree = self.threshold, self.degree
         if degree == "auto":
             if threshold is not None:
@@ -335,17 +338,30 @@ def with_secagg(
     """
     weighted_by, personal = summed(strategy)
     plan = Plan(
-        clip=dict(clip) if isinstance(clip, Mapping) else {"*": clip},
+        clip=_bounds(clip, "clip") if isinstance(clip, Mapping) else {"*": clip},
         weight_max=weight_max,
         bits=0 if bits is None else bits,
         weighted_by=weighted_by,
         record=str(getattr(strategy, "arrayrecord_key", "arrays")),
-        metrics=dict(metrics or {}),
+        metrics=_bounds(metrics, "metrics"),
         personal=personal,
         fraction=fraction_of(compressor),
         error_feedback=error_feedback,
     )
     neighbours = Neighbours(threshold, degree, corrupt, dropout, active)
     made = SecurelyAggregated(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
-    replace(plan, bits=bits or 64).codec(minimum_cohort)  # raises if a bound makes no sense
+    whole_plan = plan if bits is not None else replace(plan, bits=64)
+    whole_plan.codec(minimum_cohort)  # raises if a bound makes no sense
     return made
+
+
+def _bounds(bounds: object, name: str) -> dict[str, float]:
+    """Return the bounds by name; whether they are numbers is seen where they are used."""
+    if bounds is None:
+        return {}
+    if not isinstance(bounds, Mapping) or not all(isinstance(key, str) for key in bounds):
+        raise ConfigError(
+            f"{name} is a mapping from names to their largest magnitudes, got {bounds!r}",
+            hint=f'{name}={{"loss": 10.0}}',
+        )
+    return dict(bounds)
