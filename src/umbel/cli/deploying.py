@@ -30,6 +30,9 @@ On = Annotated[
 RemoteRun = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or 'latest'.")
 ]
+CertificateDays = Annotated[
+    int, typer.Option(min=1, help="Days that certificates are valid which it signs.")
+]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Log one JSON object a line.")]
 
 
@@ -55,6 +58,11 @@ def server(
     objects_max_bytes: Annotated[
         int | None, typer.Option(help="What the object store may hold.")
     ] = None,
+    certificate_days: CertificateDays = 365,
+    revoked: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE/NAME", help="Who is shut out, such as user/alice."),
+    ] = None,
     log_json: LogJson = False,
 ) -> None:
     """Serve nodes and users until SIGTERM or Ctrl-C; runs go on when the server starts again."""
@@ -74,6 +82,8 @@ def server(
             insecure=insecure,
             objects_max_bytes=objects_max_bytes,
             node_grace_s=node_grace_s,
+            certificate_days=certificate_days,
+            revoked=tuple(revoked or ()),
         )
         run_server(settings.with_keys(), log_json=log_json)
 
@@ -85,12 +95,13 @@ def init(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name or address under which it is reached."),
     ] = None,
+    certificate_days: CertificateDays = 365,
 ) -> None:
     """Make the authority and the certificate of a server."""
     from umbel.cli.serving import init_server
 
     with reported():
-        init_server(data, host or [])
+        init_server(data, host or [], certificate_days)
 
 
 @token_commands.command("create")
@@ -163,6 +174,10 @@ def node(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The machine's name by default.")] = None,
     max_tasks: Annotated[int, typer.Option(min=1, help="Tasks at once, of several runs.")] = 1,
+    codec: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A format of contents, best first; may be repeated."),
+    ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="No TLS.")] = False,
     log_json: LogJson = False,
 ) -> None:
@@ -184,6 +199,7 @@ def node(
                 "tags": {k: str(v) for k, v in key_values(tag or [], "--tag").items()},
                 "name": name,
                 "max_tasks": max_tasks,
+                "codecs": tuple(codec) if codec else None,
             },
             policy=policy,
         )
@@ -286,6 +302,7 @@ def conformance(
     wait_s: Annotated[
         float, typer.Option(min=0.1, help="Seconds that it may take to connect at first.")
     ] = 300.0,
+    codec: Annotated[str, typer.Option(help="The format of contents.")] = "safetensors",
     as_json: AsJson = False,
 ) -> None:
     """Play the server against a client in any language; say what it gets wrong of the wire."""
@@ -293,7 +310,7 @@ def conformance(
 
     with reported(as_json):
         passed = run_conformance(
-            listen, case or [], client_app, patience_s, wait_s, as_json=as_json
+            listen, case or [], client_app, patience_s, wait_s, codec, as_json=as_json
         )
         raise typer.Exit(0 if passed else 1)
 

@@ -122,7 +122,7 @@ class Cohort:
     def _stowed(self, acc: Any) -> Any:
         """Return the sum with its arrays in a file."""
         buffers = encode(self._aggregator.pack(acc))
-        return self._aggregator.unpack(decode(self._files.store(self._folder, buffers)))
+        return self._aggregator.unpack(decode(self._files.hold(buffers, self._folder)))
 
 
 def _bytes_of(message: Message) -> int:

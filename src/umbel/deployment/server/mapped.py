@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import mmap
-import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -27,17 +26,17 @@ class MappedFiles:
     def open(self, path: Path) -> memoryview:
         """Return the bytes of a file, which are read from it when they are looked at."""
         with path.open("rb") as file:
-            return self._mapped(file)
+            if not path.stat().st_size:
+                return memoryview(b"")  # nothing cannot be mapped
+            return self._map(file)
 
-    def store(self, folder: Path, buffers: Sequence[bytes | memoryview]) -> memoryview:
-        """Write a file that has no name and goes with what is returned: its bytes, as in `open`."""
+    def hold(self, buffers: Iterable[bytes | memoryview], folder: Path) -> memoryview:
+        """Return the bytes of the buffers, out of memory: in a nameless file in the folder."""
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
             write_all(file, buffers)
-            return self._mapped(file)
+            return self._map(file)
 
-    def _mapped(self, file: IO[bytes]) -> memoryview:
-        if not os.fstat(file.fileno()).st_size:
-            return memoryview(b"")  # nothing cannot be mapped
+    def _map(self, file: IO[bytes]) -> memoryview:
         mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         if len(mapping) >= _WORTH_BYTES:
             self._open.add(mapping)

@@ -120,6 +120,7 @@ class Plane:
         self._lent: dict[str, set[str]] = {}
         self._entries = 0
         self.software: dict[int, str] = {}
+        self.codecs: dict[int, str] = {}
 
     def replay(self) -> None:
         """Bring the state to where the journal ends.

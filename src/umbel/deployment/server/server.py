@@ -15,10 +15,12 @@ from grpc_health.v1._async import HealthServicer
 
 from umbel.base import SYSTEM_CLOCK, ConfigError, NotFound, Revoked
 from umbel.coordinator import RunEnded, may_pull, may_push
+from umbel.deployment.addresses import reached_at
 from umbel.deployment.bundle import unpack_bundle
 from umbel.deployment.certificates import Principal
-from umbel.deployment.channel import Credentials, server_options
+from umbel.deployment.channel import server_options
 from umbel.deployment.server.callers import Caller, Callers
+from umbel.deployment.server.certificate import ServerCertificate
 from umbel.deployment.server.enrolment import EnrolmentService
 from umbel.deployment.server.http import HttpServer, http_app
 from umbel.deployment.server.launcher import Launcher
@@ -78,6 +80,8 @@ class Server:
         self._http: HttpServer | None = None
         self._files = OpenFiles(SYSTEM_CLOCK)
         self._timers: list[asyncio.Task[None]] = []
+        keys = None if settings.insecure else settings.credentials
+        self._certificate = None if keys is None else ServerCertificate(settings, keys)
 
     async def start(self) -> None:
         """Replay the journal, listen, and launch the runs that are running.
@@ -102,7 +106,10 @@ class Server:
             )
         if settings.authority is not None:
             umbel_pb2_grpc.add_EnrolmentServicer_to_server(
-                EnrolmentService(self.plane, callers, settings.authority), public
+                EnrolmentService(
+                    self.plane, callers, settings.authority, settings.certificate_days
+                ),
+                public,
             )
         healthy = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, public)
@@ -118,13 +125,14 @@ class Server:
             await server.start()
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
         if settings.http_port is not None:
-            app = http_app(plane_registry(self.plane), self._not_ready)
+            app = http_app(plane_registry(self.plane, self._certificate), self._not_ready)
             self._http = HttpServer(app, settings.host, settings.http_port)
             await self._http.start()
         self.plane.begin()
-        self._timers = [
-            asyncio.create_task(work) for work in (self.plane.keep_time(), self._files.watch())
-        ]
+        works = [self.plane.keep_time(), self._files.watch()]
+        if self._certificate is not None:
+            works.append(self._certificate.keep())
+        self._timers = [asyncio.create_task(work) for work in works]
 
     async def close(self) -> None:
         """End in order: no new work, streams closed, server apps ended; runs go on next time."""
@@ -146,13 +154,12 @@ class Server:
         try:
             if settings.insecure:
                 return server.add_insecure_port(address)
-            if settings.credentials is None:
+            if self._certificate is None:
                 raise ConfigError(
                     "a server needs a certificate",
                     hint="make one with: umbel server init; or try it out with --insecure",
                 )
-            tls = _tls(settings.credentials, ask=settings.client_certificates)
-            return server.add_secure_port(address, tls)
+            return server.add_secure_port(address, self._certificate.for_handshakes())
         except RuntimeError as error:
             raise ConfigError(
                 f"{address} cannot be listened on: {error}",
@@ -160,6 +167,11 @@ class Server:
             ) from error
 
     def _check(self, principal: Principal) -> None:
+        if str(principal) in self._settings.revoked:
+            raise Revoked(
+                f"{principal} was shut out",
+                hint="ask the server's admin for a token of another name",
+            )
         if principal.role != "node":
             return
         node = self.plane.state.nodes.get(int(principal.name))
@@ -179,7 +191,7 @@ class Server:
             return create_token(
                 authority,
                 granted_role(request.role),
-                self._settings.addresses or (f"{self._settings.host}:{self.port}",),
+                reached_at(self._settings.addresses, self._settings.host, self.port),
                 request.ttl_s or _TOKEN_S,
                 request.name or None,
                 SYSTEM_CLOCK,
@@ -215,14 +227,6 @@ class Server:
 
     def _not_ready(self) -> str | None:
         return "the server is about to end" if self.draining else self._files.full()
-
-
-def _tls(credentials: Credentials, *, ask: bool) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(credentials.key, credentials.certificate)],
-        root_certificates=credentials.authority if ask else None,
-        require_client_auth=ask,
-    )
 
 
 def _leave(run_id: str) -> None:
