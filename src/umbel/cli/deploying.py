@@ -55,6 +55,13 @@ def server(
     objects_max_bytes: Annotated[
         int | None, typer.Option(help="What the object store may hold.")
     ] = None,
+    keep_runs_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Remove a run so many days after it ended; else kept for ever."),
+    ] = None,
+    fsync: Annotated[
+        bool, typer.Option("--fsync", help="Have the disk keep what is acknowledged; slower.")
+    ] = False,
     log_json: LogJson = False,
 ) -> None:
     """Serve nodes and users until SIGTERM or Ctrl-C; runs go on when the server starts again."""
@@ -74,6 +81,8 @@ def server(
             insecure=insecure,
             objects_max_bytes=objects_max_bytes,
             node_grace_s=node_grace_s,
+            keep_runs_s=None if keep_runs_days is None else keep_runs_days * 86_400.0,
+            fsync=fsync,
         )
         run_server(settings.with_keys(), log_json=log_json)
 

@@ -89,7 +89,7 @@ def run_removed(state: State, event: RunRemoved) -> list[Effect]:
     if run is None:
         return [Reject("unknown", f"there is no run {event.run}")]
     if run.active:
-        return [Reject("refused", f"run {run.id} is going on: stop it first")]
+        return [Reject("exists", f"run {run.id} is going on: stop it first")]
     effects: list[Effect] = []
     _tell_members(state, run.id, True, effects)
     for thing in run.objects:

@@ -52,7 +52,7 @@ class ServerAppsService(ServerAppsServicer):
         self, request: wire.BeginRequest, context: _Context
     ) -> wire.BeginReply:
         run_id = request.run_id
-        self._plane.submit(RunStarted(at=self._plane.clock.now(), run=run_id))
+        await self._plane.submit(RunStarted(at=self._plane.clock.now(), run=run_id))
         spec = self._plane.spec(run_id)
         app_dir = await asyncio.to_thread(self._app_dir, run_id)
         return wire.BeginReply(
@@ -87,7 +87,7 @@ class ServerAppsService(ServerAppsServicer):
             )
             for item in request.messages
         )
-        self._plane.submit(
+        await self._plane.submit(
             MessagesPushed(at=self._plane.clock.now(), run=request.run_id, messages=messages)
         )
         return wire.PushMessagesReply()
@@ -120,7 +120,7 @@ class ServerAppsService(ServerAppsServicer):
     ) -> wire.ReleaseReply:
         self._launcher.progressed(request.run_id)
         ids = tuple(request.message_ids)
-        self._plane.submit(
+        await self._plane.submit(
             MessagesReleased(at=self._plane.clock.now(), run=request.run_id, messages=ids)
         )
         return wire.ReleaseReply()
@@ -130,7 +130,7 @@ class ServerAppsService(ServerAppsServicer):
         self, request: wire.EndRequest, context: _Context
     ) -> wire.EndReply:
         status: EndStatus = "succeeded" if request.status == "succeeded" else "failed"
-        self._plane.submit(
+        await self._plane.submit(
             RunEnded(
                 at=self._plane.clock.now(),
                 run=request.run_id,
