@@ -89,7 +89,7 @@ class Journalling:
     async def settled(self) -> None:
         """Wait until all steps are in the journal."""
         while self._writer is not None:
-            await self._writer
+            await asyncio.shield(self._writer)
 
     async def _write_behind(self) -> None:
         """Bring steps to the disk, as long as some come meanwhile."""

@@ -154,6 +154,7 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
             await asyncio.wait({self._timer})
+        await self.plane.settled()  # which may have more to erase
         await asyncio.gather(*self._ending.values(), return_exceptions=True)
         await self.plane.settled()
         self._journal.close()
