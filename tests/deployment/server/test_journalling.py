@@ -72,6 +72,10 @@ def test_effects_wait_for_the_disk_and_steps_are_written_together():
         await first
         assert work.effects() == [1]
         assert not any(other.done() for other in others[4:])
+        waiting = asyncio.create_task(work.journalling.settled())
+        await asyncio.sleep(0)
+        waiting.cancel()  # which ends the waiting, and not what is waited for
+        await asyncio.wait({waiting})
         work.journal.gate.release()
         await work.journalling.settled()
         await others[-1]
