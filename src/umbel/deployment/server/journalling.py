@@ -97,11 +97,11 @@ class Journalling:
             while (batch := self._take()) is not None:
                 try:
                     await asyncio.to_thread(self._write, batch)
+                    self._complete(batch)
                 except Exception as error:
                     batch.safe.set_exception(error)
                     self._break(error)
                     return
-                self._complete(batch)
         finally:
             self._writer = None
 
@@ -120,6 +120,7 @@ class Journalling:
                 self._journal.snapshot(number, batch.snapshot)
 
     def _break(self, error: Exception) -> None:
+        """Let nothing happen any more: nobody could replay what came after a gap in the journal."""
         self.broken = error
         if self._batch is not None:
             self._batch.safe.set_exception(error)
