@@ -11,6 +11,10 @@ TORCH      := torch==2.13.0
 # without CUDA.
 TEST_EXTRAS := torch,jax,sklearn,ray,deploy,datasets,dp,plot,dev
 
+# Tests run in two processes, each of which begins at an end of its own: those that share a costly
+# fixture stay together.
+PYTEST    := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
 PIP_FLAGS := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
@@ -24,11 +28,11 @@ demo: $(DEMO_VENV)/.installed ## Train a federated model on scikit-learn's digit
 
 test: static ## Run every check and every test
 	@echo "== pytest (doctests and slow tests too)"
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 check: static ## Run every check and the fast tests
 	@echo "== pytest (fast tests and doctests)"
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 static: $(TEST_VENV)/.installed
 	@echo "== ruff format"

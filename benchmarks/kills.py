@@ -246,7 +246,7 @@ def measure(kills: int, per_run: int, folder: Path, wordy: bool = True) -> dict[
         app = write_app(folder / "app")
         here.start_server()
         for number in range(NODES):
-            here.start_node(number)
+            here.start_node(number, "--trust-any", *(["--codec", "cbor"] if number else []))
         user = here.connect()
         killer = Killer(here, user, app)
         whole = killer.run([])

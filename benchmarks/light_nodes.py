@@ -65,7 +65,7 @@ class LightNodes:
         if not folder.exists():
             return None
         identity = Identity.load(folder)
-        return Credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
+        return identity.credentials
 
 
 async def answer(connection: Connection, task: wire.Task) -> None:

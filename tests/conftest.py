@@ -1,15 +1,24 @@
-"""A whole federation in one call, for tests of what runs on it."""
+"""How all tests are run, and a whole federation in one call for those of what runs on it."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
+import hypothesis
 import pytest
 
 import umbel
 from umbel.records import ArrayRecord, Context, Message, RecordDict
 from umbel.serverapp import Grid, Result, Strategy
+
+# Where tests are started in the background SIGINT is ignored, and what they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A slow machine is no mistake.
+hypothesis.settings.register_profile("umbel", deadline=None)
+hypothesis.settings.load_profile("umbel")
 
 Client = Callable[[Message, Context], RecordDict]
 

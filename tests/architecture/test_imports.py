@@ -14,6 +14,7 @@ import pytest
 # (`if TYPE_CHECKING:`) all files of the folder may, so that signatures can be precise.
 ML_LIBRARY = ("records/bridges/*",)
 HOMES = {
+    "cbor2": ("records/cbor.py",),
     "cloudpickle": ("simulation/*", "testing/*"),
     "cryptography": ("base/keystream.py", "secagg/*", "deployment/*"),
     "datasets": ("flwr/datasets/huggingface.py",),

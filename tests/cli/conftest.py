@@ -1,4 +1,4 @@
-"""A folder of runs, as runs leave it."""
+"""A folder of runs, as runs leave it, and commands beside an app."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from umbel.base import VirtualClock
+from umbel.cli import app
 from umbel.serverapp import RunLog
 
 Event = tuple[str, dict[str, Any]]
 WriteRun = Callable[..., Path]
+Umbel = Callable[..., Result]
+WriteApp = Callable[[str, str, str], Path]
 
 
 def events_of(run_id: str, status: str = "succeeded", rounds: int = 2) -> list[Event]:
@@ -68,6 +72,32 @@ def write_run(tmp_path: Path) -> WriteRun:
         with RunLog(folder / "log.jsonl", VirtualClock(at)) as log:
             for event, data in events_of(run_id, **how):
                 log.append(event, **data)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def umbel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Umbel:
+    """Return a function that runs a command in ``tmp_path`` on a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*arguments: str) -> Result:
+        return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
+
+    return invoke
+
+
+@pytest.fixture
+def write_app(tmp_path: Path) -> WriteApp:
+    """Return a function that makes an app, its module under a name that no other test uses."""
+
+    def write(name: str, code: str, project: str) -> Path:
+        module = f"{name}_" + "".join(filter(str.isalnum, tmp_path.name))
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{module}.py").write_text(code)
+        (folder / "pyproject.toml").write_text(project.format(module=module))
         return folder
 
     return write

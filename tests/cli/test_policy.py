@@ -4,15 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
-
-from umbel.cli import app
-
-
-@pytest.fixture
-def umbel():
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
-
 
 ROOT = Path(__file__).parents[2]
 HOSPITAL = ROOT / "examples" / "policies" / "hospital.toml"

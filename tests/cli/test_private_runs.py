@@ -9,9 +9,7 @@ from typing import Any
 
 import dp_accounting  # noqa: F401 - takes a second to load, and no test is to be charged for it
 import pytest
-from typer.testing import CliRunner, Result
-
-from umbel.cli import app
+from typer.testing import Result
 
 PROJECT = """
 [project]
@@ -62,19 +60,10 @@ def main(grid, context):
 Umbel = Callable[..., Result]
 
 
-@pytest.fixture
-def umbel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Umbel:
-    """Return a function that runs a command beside a small app, ``private``."""
-    module = "private_" + "".join(character for character in tmp_path.name if character.isalnum())
-    (tmp_path / "private").mkdir()
-    (tmp_path / "private" / f"{module}.py").write_text(APP)
-    (tmp_path / "private" / "pyproject.toml").write_text(PROJECT.format(module=module))
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
-
-    return invoke
+@pytest.fixture(autouse=True)
+def private(write_app: Callable[[str, str, str], Path]) -> Path:
+    """Make a small app, ``private``."""
+    return write_app("private", APP, PROJECT)
 
 
 def answer_of(result: Result) -> dict[str, Any]:

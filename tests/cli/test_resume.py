@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
-
-from umbel.cli import app
+from typer.testing import Result
 
 PROJECT = """
 [project]
@@ -71,15 +69,10 @@ def main(grid, context):
 Umbel = Callable[..., Result]
 
 
-@pytest.fixture
-def umbel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Umbel:
-    """Return a function that runs a command beside a small app, ``tiny``."""
-    module = "resumed_" + "".join(character for character in tmp_path.name if character.isalnum())
-    (tmp_path / "tiny").mkdir()
-    (tmp_path / "tiny" / f"{module}.py").write_text(APP)
-    (tmp_path / "tiny" / "pyproject.toml").write_text(PROJECT.format(module=module))
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments), env={"COLUMNS": "120"})
+@pytest.fixture(autouse=True)
+def tiny(write_app: Callable[[str, str, str], Path]) -> Path:
+    """Make a small app, ``tiny``."""
+    return write_app("tiny", APP, PROJECT)
 
 
 def answer_of(result: Result) -> dict[str, Any]:

@@ -94,14 +94,9 @@ Umbel = Callable[..., Result]
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Path:
-    """Make a small app, its module under a name that no other test uses."""
-    module = "tiny_" + "".join(character for character in tmp_path.name if character.isalnum())
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    (folder / f"{module}.py").write_text(APP)
-    (folder / "pyproject.toml").write_text(PROJECT.format(module=module))
-    return folder
+def tiny(write_app: Callable[[str, str, str], Path]) -> Path:
+    """Make a small app."""
+    return write_app("tiny", APP, PROJECT)
 
 
 @pytest.fixture

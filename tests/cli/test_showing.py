@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
-
-from umbel.cli import app
+from typer.testing import Result
 
 WriteRun = Callable[..., Path]
-
-
-@pytest.fixture
-def umbel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Return a function that runs a command in ``tmp_path`` on a wide terminal."""
-    monkeypatch.chdir(tmp_path)
-
-    def invoke(*arguments: str) -> Result:
-        return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "160"})
-
-    return invoke
 
 
 def test_ls_lists_the_newest_first(umbel: Callable[..., Result], write_run: WriteRun) -> None:
@@ -49,6 +37,22 @@ def test_ls_json(umbel: Callable[..., Result], write_run: WriteRun) -> None:
         "a": "succeeded",
         "b": "unreadable",
     }
+
+
+def test_ls_puts_a_run_without_a_line_where_it_was_made(
+    umbel: Callable[..., Result], write_run: WriteRun
+) -> None:
+    for name, at in (("first", 1.0), ("second", 2.0), ("third", 3.0)):
+        log = write_run(name, at=at) / "log.jsonl"
+        if name == "second":
+            log.write_text("")
+            os.utime(log, (at, at))
+    runs = json.loads(umbel("ls", "--json").stdout)["runs"]
+    assert [(run["run-id"], run["status"]) for run in runs] == [
+        ("third", "succeeded"),
+        ("second", "empty"),
+        ("first", "succeeded"),
+    ]
 
 
 def test_ls_of_nothing(umbel: Callable[..., Result]) -> None:

@@ -58,7 +58,7 @@ def test_all_arrays_are_scaled_alike_to_the_global_norm() -> None:
     assert update_norm(before, result) == pytest.approx(2.0, rel=1e-12)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, 1000),
     shapes=st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=4),

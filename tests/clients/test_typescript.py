@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from umbel.base import SYSTEM_CLOCK, VirtualClock
+from umbel.deployment import Authority, Identity
+from umbel.deployment.certificates import make_request, valid_until
+
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "clients" / "typescript"
 EXAMPLE = ROOT / "examples" / "mixed-federation"
@@ -140,10 +144,32 @@ def test_it_joins_with_a_token_and_connects_by_its_own_certificate(
     node = ("node", client / "dist" / "examples" / "digits.js", "--join", token)
     with beside(*umbel("server", "--port", port, *data), env=environment):
         wait_until_listening(address)
+        options = ("--digits", digits, "--data", tmp_path / "ts")
         for _ in range(2):  # the second time by what the folder holds: a token is good once
-            with beside(*node, "--digits", digits, "--data", tmp_path / "ts") as process:
+            with beside(*node, *options) as process:
                 lines = iter(process.stdout.readline, "")
                 assert f"connected: connected to localhost:{port} as 0\n" in lines
+        ending = aged_certificate(tmp_path, 365)
+        with beside(*node, *options) as process:
+            assert any(line.startswith("certificate: renewed") for line in process.stdout)
+        renewed = (tmp_path / "ts" / "identity" / "cert.pem").read_bytes()
+        assert valid_until(renewed) > valid_until(ending) + 299 * 86_400
+        with beside(*node, *options) as process:  # by the new one
+            assert f"connected: connected to localhost:{port} as 0\n" in process.stdout
+        aged_certificate(tmp_path, 1)  # too late: it joins again, and is the same node
+        node = (*node[:-1], answer(create, environment, tmp_path)["token"])
+        with beside(*node, *options) as process:
+            assert f"connected: connected to localhost:{port} as 0\n" in process.stdout
+
+
+def aged_certificate(folder, days):
+    """Give the node a certificate that is 300 days old, for its key; return it."""
+    past = VirtualClock(SYSTEM_CLOCK.now() - 300 * 86_400)
+    authority = Authority.load(folder / "server" / "authority", clock=past)
+    own = Identity.load(folder / "ts" / "identity")
+    certificate = authority.sign_request(make_request(own.key_pem), own.principal, days)
+    (folder / "ts" / "identity" / "cert.pem").write_bytes(certificate)
+    return certificate
 
 
 def wait_until_listening(address):

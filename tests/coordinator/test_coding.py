@@ -39,7 +39,7 @@ at = st.floats(allow_nan=False, allow_infinity=False)
 objects = st.builds(Object, text, st.integers(0, 2**63))
 answers = (
     st.builds(Answer, object=objects)
-    | st.builds(Answer, content=st.binary(max_size=20))
+    | st.builds(Answer, content=st.binary(max_size=20), codec=text)
     | st.builds(Answer, failure=st.builds(Failure, st.integers(0, 9), text, text))
 )
 messages = st.builds(
@@ -53,6 +53,7 @@ messages = st.builds(
     expires_at=at,
     body=st.none() | objects,
     records=st.binary(max_size=20),
+    codec=text,
 )
 ends = st.sampled_from(["succeeded", "failed", "stopped"])
 node = st.integers(0, 2**63)
@@ -90,7 +91,7 @@ events = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(events)
 @pytest.mark.slow
 def test_an_event_comes_back(event):
@@ -164,3 +165,10 @@ def test_a_snapshot_of_a_release_that_removed_nothing():
 def test_what_is_no_snapshot_is_told(data):
     with pytest.raises(JournalCorrupt):
         restore(data, [])
+
+
+def test_what_was_written_before_there_were_codecs_is_read():
+    entry = b'{"event":"ReplyReceived","at":1.0,"node":0,"message":"m","answer":{"content":"YQ=="}}'
+    event = event_from_json(entry)
+    assert event.answer == Answer(content=b"a", codec="")
+    assert event_to_json(event) == entry

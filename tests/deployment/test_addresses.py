@@ -1,7 +1,12 @@
 import pytest
 
 from umbel.base import ConfigError
-from umbel.deployment.addresses import split_address
+from umbel.deployment.addresses import (
+    reached_at,
+    remember_addresses,
+    remembered_addresses,
+    split_address,
+)
 
 
 @pytest.mark.parametrize(
@@ -34,3 +39,20 @@ def test_host_and_port(text, parts):
 def test_what_is_no_address(text):
     with pytest.raises(ConfigError, match="host:port"):
         split_address(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "host", "reached"),
+    [
+        (["fl.example.org:9200"], "0.0.0.0", ("fl.example.org:9200",)),
+        ([], "10.0.0.7", ("10.0.0.7:9050",)),
+        ([], "localhost", ("localhost:9050",)),
+        ([], "0.0.0.0", ()),
+        ([], "[::]", ()),
+    ],
+)
+def test_how_a_server_is_reached_is_remembered(tmp_path, given, host, reached):
+    assert remembered_addresses(tmp_path) == ()
+    for port in (9049, 9050):
+        remember_addresses(tmp_path, reached_at(given, host, port))
+    assert remembered_addresses(tmp_path) == reached

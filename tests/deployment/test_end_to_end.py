@@ -47,15 +47,12 @@ class TestAsTheDocsSay:
             server = here.start_server()
             assert "mutual TLS" in server.text()
             for number in range(2):
-                token = here.umbel(
-                    *("token", "create", "--data", here.data, "--role", "node", "--json"),
-                    *("--address", here.address),
-                )["token"]
+                create = ("token", "create", "--data", here.data, "--role", "node", "--json")
+                token = here.umbel(*create)["token"]
                 here.start_node(number, "--trust-any", "--set", "num-partitions=2", token=token)
             (folder / "token").write_text(
                 here.umbel(
-                    *("token", "create", "--data", here.data, "--role", "admin", "--name", "me"),
-                    *("--address", here.address),
+                    *("token", "create", "--data", here.data, "--role", "admin", "--name", "me")
                 )
             )
             here.umbel("connect", "local", "--join", f"@{folder / 'token'}")

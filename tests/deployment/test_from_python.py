@@ -88,9 +88,9 @@ def arrays(result):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("with_tls", [False, True])
-def test_two_scripts_come_to_the_model_of_the_simulation(clients, port, tmp_path, with_tls):
-    certificates, shown = None, ()
+@pytest.mark.parametrize(("with_tls", "shown"), [(False, ()), (True, ()), (False, ("cbor",))])
+def test_two_scripts_come_to_the_model_of_the_simulation(clients, port, tmp_path, with_tls, shown):
+    certificates = None
     if with_tls:
         authority = Authority.create(tmp_path / "authority", "test")
         own = authority.server_certificate(["localhost"], 1)

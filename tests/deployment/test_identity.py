@@ -76,17 +76,24 @@ def test_key_and_certificate_belong_together(identity, tmp_path):
         Identity.load(tmp_path)
 
 
-def test_an_attempt_to_join_is_repeated_with_its_own_key(identity, authority, tmp_path):
+def test_an_attempt_to_join_is_repeated_with_its_own_key(identity, authority, clock, tmp_path):
     identity.save(tmp_path)
-    key = joining_key(tmp_path)
-    assert joining_key(tmp_path) == key != identity.key_pem
+    key = joining_key(tmp_path, authority.ca_pem, clock.now())
+    assert joining_key(tmp_path, authority.ca_pem, clock.now()) == key != identity.key_pem
     assert Identity.load(tmp_path) == identity  # still good until the next one is there
     cert = authority.sign_request(make_request(key), Principal("node", "3"), 30)
     Identity(key, cert, authority.ca_pem).save(tmp_path)
-    assert joining_key(tmp_path) != key
+    assert joining_key(tmp_path, authority.ca_pem, clock.now()) != key
 
 
-def test_an_unfinished_attempt_is_told(tmp_path):
-    joining_key(tmp_path)
+@pytest.mark.parametrize(("days", "ca"), [(31, None), (0, b"of another authority")])
+def test_who_is_good_no_more_joins_with_the_old_key(days, ca, identity, clock, tmp_path):
+    identity.save(tmp_path)
+    clock.advance(days * 86_400)
+    assert joining_key(tmp_path, ca or identity.ca_pem, clock.now()) == identity.key_pem
+
+
+def test_an_unfinished_attempt_is_told(authority, clock, tmp_path):
+    joining_key(tmp_path, authority.ca_pem, clock.now())
     with pytest.raises(ConfigError, match="joining was not finished"):
         Identity.load(tmp_path)

@@ -141,6 +141,18 @@ class TestTheHandshake:
         assert f"upgrade the {older}" in refused("U304", session.hear, "welcome")
         session.close()
 
+    def test_codecs_of_which_the_server_has_none(self, peer):
+        session = peer().connect(codecs=["json", "pickle"])
+        said = refused("U303", session.hear, "welcome")
+        assert "as json, pickle, the server as safetensors, cbor" in said
+        assert "offer 'safetensors'" in said
+        session.close()
+
+    def test_the_first_codec_that_the_server_has_is_chosen(self, peer):
+        session = peer().connect(codecs=["json", "cbor", "safetensors"])
+        assert session.hear("welcome").codec == "cbor"
+        session.close()
+
     def test_bytes_that_are_no_message(self, peer):
         garbled = peer()._channel.stream_stream(
             "/umbel.v1.Nodes/Connect", request_serializer=bytes, response_deserializer=bytes

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.records import ArrayRecord, ConfigRecord, MetricRecord, RecordDict, decode, encode
+from umbel.records import ArrayRecord, ConfigRecord, MetricRecord, RecordDict, codec_of, encode
 
 FOLDER = Path(__file__).parent
 HASH = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -149,6 +149,9 @@ MESSAGES: dict[str, wire.FromNode | wire.ToNode | wire.PushChunk | wire.PullRequ
     "FromNode.accepted": wire.FromNode(accepted=wire.Accepted(message_id="m-1")),
     "FromNode.reply-body": wire.FromNode(reply=wire.Reply(message_id="m-1", body=_OBJECT)),
     "FromNode.reply-content": wire.FromNode(reply=wire.Reply(message_id="m-1", content=b"{}")),
+    "FromNode.reply-codec": wire.FromNode(
+        reply=wire.Reply(message_id="m-1", body=_OBJECT, codec="cbor")
+    ),
     "FromNode.reply-failure": wire.FromNode(
         reply=wire.Reply(
             message_id="m-1",
@@ -179,6 +182,16 @@ MESSAGES: dict[str, wire.FromNode | wire.ToNode | wire.PushChunk | wire.PullRequ
             records=b"".join(encode(CONTENTS["integers"])),
         )
     ),
+    "ToNode.task-codec": wire.ToNode(
+        task=wire.Task(
+            message_id="m-2",
+            run=_RUN,
+            message_type="evaluate",
+            body=_OBJECT,
+            records=b"".join(codec_of("cbor").encode(CONTENTS["integers"])),
+            codec="cbor",
+        )
+    ),
     "ToNode.ack": wire.ToNode(ack=wire.Ack(message_id="m-1")),
     "ToNode.cancel": wire.ToNode(cancel=wire.Cancel(message_id="m-1", reason="too late")),
     "ToNode.run-over": wire.ToNode(run_over=wire.RunOver(run_id="run-1", final=True)),
@@ -192,20 +205,24 @@ MESSAGES: dict[str, wire.FromNode | wire.ToNode | wire.PushChunk | wire.PullRequ
 }
 
 
-def content_file(name: str) -> Path:
-    return FOLDER / "contents" / f"{name}.safetensors"
+CODECS = ["safetensors", "cbor"]
+
+
+def content_file(name: str, codec: str) -> Path:
+    return FOLDER / "contents" / f"{name}.{codec}"
 
 
 def message_file(name: str) -> Path:
     return FOLDER / "wire" / f"{name}.bin"
 
 
+@pytest.mark.parametrize("codec", CODECS)
 @pytest.mark.parametrize("name", CONTENTS)
-def test_the_codec_writes_and_reads_the_golden_bytes(name: str) -> None:
-    golden = content_file(name).read_bytes()
-    assert b"".join(encode(CONTENTS[name])) == golden
+def test_the_codec_writes_and_reads_the_golden_bytes(name: str, codec: str) -> None:
+    golden, form = content_file(name, codec).read_bytes(), codec_of(codec)
+    assert b"".join(form.encode(CONTENTS[name])) == golden
     # Whatever is not equal to itself, such as NaN, is compared by what is written again.
-    assert b"".join(encode(decode(golden))) == golden
+    assert b"".join(form.encode(form.decode(golden))) == golden
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -217,12 +234,14 @@ def test_messages_of_the_wire_are_the_golden_bytes(name: str) -> None:
 
 
 def test_no_golden_file_is_left_over() -> None:
-    known = {content_file(name) for name in CONTENTS} | {message_file(name) for name in MESSAGES}
+    known = {content_file(name, codec) for name in CONTENTS for codec in CODECS}
+    known |= {message_file(name) for name in MESSAGES}
     assert {*FOLDER.glob("contents/*"), *FOLDER.glob("wire/*")} == known
 
 
 if __name__ == "__main__":
-    for name, content in CONTENTS.items():
-        content_file(name).write_bytes(b"".join(encode(content)))
+    for codec in CODECS:
+        for name, content in CONTENTS.items():
+            content_file(name, codec).write_bytes(b"".join(codec_of(codec).encode(content)))
     for name, message in MESSAGES.items():
         message_file(name).write_bytes(message.SerializeToString(deterministic=True))

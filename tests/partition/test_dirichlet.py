@@ -13,7 +13,7 @@ def counts(labels, *args, **kwargs):
     return label_counts(dirichlet(labels, *args, **kwargs), labels).counts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     alpha=st.floats(0.3, 100),
     parts=st.integers(1, 8),

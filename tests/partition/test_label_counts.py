@@ -73,7 +73,7 @@ def test_errors(partitions, text):
         label_counts(partitions, LABELS)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(counts=matrices)
 def test_figures_against_scipy(counts):
     distance = pytest.importorskip("scipy.spatial.distance")

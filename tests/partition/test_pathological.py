@@ -10,7 +10,7 @@ MODES = ["random", "deterministic", "first-deterministic"]
 
 
 @pytest.mark.parametrize("mode", MODES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     parts=st.integers(1, 12),
     each=st.integers(1, 6),

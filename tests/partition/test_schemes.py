@@ -65,7 +65,7 @@ def assert_partition(partitions, num_samples):
 
 
 @pytest.mark.parametrize("scheme", COVERING)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(labels=label_arrays)
 def test_partitions_are_disjoint_and_complete(scheme, labels):
     assert_partition(COVERING[scheme](np.array(labels)), len(labels))

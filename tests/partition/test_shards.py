@@ -9,7 +9,7 @@ from umbel.partition import shards
 LABELS = np.repeat(np.arange(10), 23)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(parts=st.integers(1, 20), each=st.integers(1, 10), seed=st.integers(0, 99))
 def test_number_alone_uses_all_samples_evenly(parts, each, seed):
     partitions = shards(LABELS, parts, num_shards_per_partition=each, seed=seed)
@@ -18,7 +18,7 @@ def test_number_alone_uses_all_samples_evenly(parts, each, seed):
     assert max(sizes) - min(sizes) <= each
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(parts=st.integers(1, 10), size=st.integers(1, 20), keep=st.booleans())
 def test_size_alone_deals_all_full_shards(parts, size, keep):
     partitions = shards(LABELS, parts, shard_size=size, keep_incomplete_shard=keep)

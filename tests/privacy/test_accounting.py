@@ -214,7 +214,7 @@ events = st.one_of(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(events, st.integers(1, 100), st.integers(1, 100))
 def test_more_rounds_cost_more_and_composition_is_one_sum(event, first, second):
     start = RdpAccountant()
@@ -225,7 +225,7 @@ def test_more_rounds_cost_more_and_composition_is_one_sum(event, first, second):
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(noises, rates, st.floats(1.01, 2))
 def test_less_noise_and_a_larger_share_cost_more(noise, rate, more):
     def cost(noise, rate):
@@ -236,7 +236,7 @@ def test_less_noise_and_a_larger_share_cost_more(noise, rate, more):
 
 
 @pytest.mark.slow
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(st.floats(0.8, 5), st.floats(1e-3, 0.3), st.integers(1, 20))
 def test_more_rounds_cost_more_under_pld_and_never_more_than_under_rdp(noise, rate, rounds):
     event = GaussianEvent(noise, Poisson(rate))

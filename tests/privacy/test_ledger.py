@@ -56,7 +56,7 @@ def test_asking_spends_nothing():
     assert book.would_spend(EVENT, 5) > book.would_spend(EVENT) > asked
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from([EVENT, OTHER, LaplaceEvent(30.0)]), min_size=1), st.floats(0.1, 3))
 def test_a_ledger_stops_before_its_budget_and_never_after(events, budget):
     book, released = ledger(budget), 0

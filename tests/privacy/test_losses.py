@@ -29,7 +29,7 @@ def delta_by_hand(parts, epsilon, step=1):
     return 1 - finite + float(mass @ np.maximum(0, -np.expm1(epsilon - losses)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.integers(-300, 3000), masses, st.integers(1, 5)), min_size=1, max_size=3),
     st.floats(0, 3),

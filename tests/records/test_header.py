@@ -128,7 +128,7 @@ def test_the_order_of_names_is_not_that_of_the_data():
 
 
 @given(st.text(max_size=30))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_data_starts_aligned(text):
     file = memoryview(write_header([], {"note": text}))
     assert len(file) % 64 == 0
@@ -150,7 +150,7 @@ FIELDS = st.fixed_dictionaries(
 
 
 @given(st.dictionaries(st.text(max_size=3), FIELDS | JSON, max_size=3), st.integers(0, 40))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_any_json_is_read_or_refused(entries, data_bytes):
     file = body(json.dumps(entries), data_bytes)
     try:

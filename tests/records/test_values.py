@@ -88,7 +88,7 @@ def test_settings_become_plain(given, kept):
         (np.zeros((2, 2)), "ArrayRecord"),
         (np.datetime64(0, "ns"), "datetime64"),
         (np.array([0], "timedelta64[ns]"), "ArrayRecord"),
-        (object(), "object cannot be held"),
+        pytest.param(object(), "object cannot be held", id="object"),
     ],
     ids=repr,
 )

@@ -27,7 +27,7 @@ def test_the_sum_is_the_plain_sum(secagg_round, bits, threshold, degree, active)
     bits=st.sampled_from([16, 32, 64]),
     active=st.booleans(),
 )
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_any_vectors_bits_and_thresholds(secagg_round, data, clients, bits, active):
     least = clients // 2 + 1 if active else 2
     threshold = data.draw(st.integers(least, clients))

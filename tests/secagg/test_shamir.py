@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from umbel.base import KeyStream, SecAggAborted, fresh_key
@@ -52,7 +52,6 @@ def test_remainders_against_whole_numbers(numbers):
 
 
 @given(secret=st.binary(min_size=32, max_size=32), data=st.data())
-@settings(deadline=None)
 def test_any_threshold_of_shares_gives_the_secret(secret, data):
     holders = data.draw(st.integers(1, 12))
     threshold = data.draw(st.integers(1, holders))

@@ -18,10 +18,10 @@ from umbel.strategies import FedAvg
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "run-folder.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", PAGE, re.MULTILINE)
-FIELDS = {event: set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", row))) for event, row in ROWS}
+FIELDS = {e: sorted(set(re.findall(r"`(\w+)`", re.sub(r"\([^)]*\)", "", r)))) for e, r in ROWS}
 
 
-def told() -> list[tuple[str, str, set[str]]]:
+def told() -> list[tuple[str, str, list[str]]]:
     """Return every ``run.emit`` and ``run.notify`` in the source: where, event and fields."""
     found = []
     for path in sorted((ROOT / "src" / "umbel").rglob("*.py")):
@@ -29,7 +29,7 @@ def told() -> list[tuple[str, str, set[str]]]:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             if node.func.attr in ("emit", "notify") and isinstance(node.args[0], ast.Constant):
-                fields = {keyword.arg for keyword in node.keywords}
+                fields = sorted(str(keyword.arg) for keyword in node.keywords)
                 found.append((f"{path.name}:{node.lineno}", node.args[0].value, fields))
     return found
 

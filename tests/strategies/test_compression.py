@@ -125,8 +125,10 @@ def test_error_feedback_takes_the_bias_out(federate, compressor):
     assert losses(federate, compressor, error_feedback=True, rounds=150) < 0.5 * without
 
 
-def test_what_is_not_sent_is_kept_to_be_sent(federate):
-    """Over the rounds, what arrived and what is left is all that there was."""
+@pytest.mark.parametrize("failures", [0, 1])
+def test_what_is_not_sent_is_kept_to_be_sent(federate, failures):
+    """Over the rounds, what was sent and what is left is all that there was, whatever counted."""
+    to_fail, trained = [2] * failures, []
     updates, arrived, left = np.zeros(30), np.zeros(30), np.zeros(30)
     mod = compression_mod(TopK(0.1))
 
@@ -134,8 +136,12 @@ def test_what_is_not_sent_is_kept_to_be_sent(federate):
         def inner(message, context):
             return Message(train(message, context), reply_to=message)
 
+        if context.node_id in to_fail:
+            to_fail.remove(context.node_id)
+            raise OSError("no data")
         content = mod(message, context, inner).content
         if context.node_id == 1:
+            trained.append(message.content["config"]["server-round"])
             before = message.content["arrays"]["w"].view()
             updates[:] += (train(message, context)["arrays"]["w"].view() - before).reshape(-1)
             code = content["arrays"]
@@ -143,8 +149,9 @@ def test_what_is_not_sent_is_kept_to_be_sent(federate):
             left[:] = context.state["compression-residual"]["w"].view().reshape(-1)
         return content
 
-    strategy = with_compression(FedAvg(fraction_evaluate=0), TopK(0.1))
-    federate(strategy, client, initial=model(), num_rounds=6)
+    whole = FedAvg(fraction_evaluate=0, min_completion=1.0, on_shortfall="repeat")
+    federate(with_compression(whole, TopK(0.1)), client, initial=model(), num_rounds=6)
+    assert trained == [1] * failures + [1, 2, 3, 4, 5, 6]
     np.testing.assert_allclose(arrived + left, updates, atol=1e-5)
     assert np.abs(left).max() > 0.1
 

@@ -18,8 +18,9 @@ from umbel.privacy import (
 )
 from umbel.records import ArrayRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import FractionSampler, MinSeparationSampler, PoissonSampler, Run
-from umbel.strategies import FedAvg, FedAvgM, FedMedian, with_correlated_dp
+from umbel.strategies import FedAvg, FedAvgM, FedMedian, with_compression, with_correlated_dp
 from umbel.testing import FakeGrid, strategy_checks
+from umbel.updates import TopK
 
 ANY = {"min_train_nodes": 1, "min_available_nodes": 1, "fraction_evaluate": 0.0}
 SOME = {"noise_multiplier": 1.0, "accountant": "rdp", "delta": 1e-6, "clipping": 2.0, "cohort": 4}
@@ -145,10 +146,13 @@ def test_a_node_whose_turn_it_is_not_is_noticed():
         learn(strategy)
 
 
-def test_no_round_is_beyond_the_matrix():
+def test_a_run_of_more_rounds_than_the_matrix_is_refused_before_its_first():
     strategy = with_correlated_dp(FedAvg(**RESTING), matrix=BandedMatrix(8, 3), **SOME)
-    with pytest.raises(ConfigError, match="made for 8 rounds"):
-        learn(strategy, rounds=9)
+    for refused in (strategy, with_compression(strategy, TopK(0.5))):
+        run = Run(simulated=True)
+        with pytest.raises(ConfigError, match="made for 8 rounds"):
+            learn(refused, rounds=9, run=run)
+        assert not list(run.log.entries())
 
 
 def test_a_budget_that_is_too_small_ends_the_run_before_it_begins():

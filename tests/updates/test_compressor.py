@@ -62,7 +62,7 @@ def test_the_variance_of_random_k_is_its_bound():
         ),
     )
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_with_feedback_no_code_is_farther_than_zero(compressor, values):
     draws = [there_and_back(compressor, values, seed, shrink=True) for seed in range(30)]
     error = np.mean([((draw - values) ** 2).sum() for draw in draws])

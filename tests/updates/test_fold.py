@@ -37,7 +37,7 @@ def bits(outcome) -> list:
     return [arrays, dict(mean.metrics), mean.weight, mean.count, replies]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_any_workers_in_any_order_give_the_bits_of_a_fold(data):
     cohort = data.draw(st.one_of(st.integers(1, 12), st.integers(50, 70)))

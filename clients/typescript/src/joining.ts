@@ -1,5 +1,5 @@
 /** Joining a server with a token: a key of one's own, and a certificate for it. */
-import { createPrivateKey, createPublicKey, generateKeyPairSync, sign } from "node:crypto";
+import { X509Certificate, createPrivateKey, createPublicKey, generateKeyPairSync, sign } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join as path } from "node:path";
@@ -17,13 +17,16 @@ export interface Joined {
 /**
  * Return how to connect: by what the folder holds, or else by a token from `umbel token create`.
  *
- * A token is good once; a node that has joined needs none.
+ * A token is good once; a node that has joined needs none. One whose certificate has expired joins again, and
+ * keeps its key and by it its number.
  */
 export async function join(token: string, dataDir: string, name = hostname(), tags: Record<string, string> = {}): Promise<Joined> {
   const folder = path(dataDir, "identity");
   const file = (part: string) => path(folder, part);
-  const tls = { ca: file("ca.pem"), key: file("key.pem"), cert: file("cert.pem") };
-  if (existsSync(tls.cert)) return { address: readFileSync(file("address"), "utf8"), dataDir, tls };
+  const tls = { ca: file("ca.pem"), key: file("key.pem"), cert: file("cert.pem"), renews: true };
+  if (existsSync(tls.cert) && Date.parse(new X509Certificate(readFileSync(tls.cert)).validTo) > Date.now()) {
+    return { address: readFileSync(file("address"), "utf8"), dataDir, tls };
+  }
   const { at, ca, cert, key } = fieldsOf(token);
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   if (!existsSync(tls.key)) writeFileSync(tls.key, newKey(), { mode: 0o600, flush: true });

@@ -8,6 +8,7 @@ import { decode, encode } from "./codec.js";
 import { ErrorCode, UmbelError, fromStatus } from "./errors.js";
 import { Journal, checkNames, type Outcome } from "./journal.js";
 import { RecordDict } from "./records.js";
+import { keepCertificate } from "./renewal.js";
 import { CODEC, PROTOCOL, Session } from "./session.js";
 import { pull, push, readAll } from "./transfer.js";
 import { COMPRESSION_NONE, credentialsOf, type Hello, type RunInfo, type Task, type TlsFiles, type ToNode } from "./wire.js";
@@ -40,7 +41,7 @@ export interface NodeOptions {
 }
 
 export interface NodeEvent {
-  kind: "connecting" | "connected" | "disconnected" | "accepted" | "finished" | "failed" | "acknowledged" | "cancelled" | "run_over";
+  kind: "connecting" | "connected" | "disconnected" | "accepted" | "finished" | "failed" | "acknowledged" | "cancelled" | "run_over" | "certificate";
   text: string;
   runId?: string;
   messageId?: string;
@@ -89,14 +90,13 @@ export class UmbelNode {
   async run(signal: AbortSignal = new AbortController().signal): Promise<void> {
     this.#journal = new Journal(this.#dataDir);
     const secret = this.#options.tls ? new Uint8Array() : this.#secret();
-    const credentials = credentialsOf(this.#options.tls);
     const hangUp = () => this.#session?.close();
     signal.addEventListener("abort", hangUp);
     let failures = 0;
     while (!signal.aborted) {
       this.#say("connecting", `connecting to ${this.#options.address}`);
       try {
-        const session = await Session.open(this.#options.address, credentials, this.#hello(secret));
+        const session = await Session.open(this.#options.address, credentialsOf(this.#options.tls), this.#hello(secret));
         failures = 0;
         await this.#serve(session, signal);
       } catch (error) {
@@ -120,9 +120,12 @@ export class UmbelNode {
     this.#say("connected", `connected to ${this.#options.address} as ${session.welcome.node_id}`);
     for (const outcome of this.#journal.done()) void this.#deliver(outcome);
     for (const proceed of this.#waiting.splice(0)) proceed();
+    const { tls } = this.#options;
+    const endKeeping = tls?.renews && keepCertificate(session.server, tls, (text) => this.#say("certificate", text));
     try {
       await session.serve((message) => this.#take(message, session));
     } finally {
+      if (endKeeping) endKeeping();
       this.#session = undefined;
     }
   }

@@ -69,6 +69,10 @@ export interface EnrolmentClient extends grpc.Client {
     request: { name: string; certificate_request: Uint8Array; tags: Record<string, string> },
     done: Callback<{ certificate: Buffer; principal: string }>,
   ): grpc.ClientUnaryCall;
+  Renew(
+    request: { certificate_request: Uint8Array },
+    done: Callback<{ certificate: Buffer; principal: string }>,
+  ): grpc.ClientUnaryCall;
 }
 
 const PROTO = fileURLToPath(new URL("../umbel.proto", import.meta.url));
@@ -95,6 +99,8 @@ export interface TlsFiles {
   ca: string;
   key: string;
   cert: string;
+  /** Whether the node renews the certificate, in its file, before it ends; `join` says so. */
+  renews?: boolean;
 }
 
 /** Return what TLS takes from files; without files nothing is encrypted. */

@@ -55,6 +55,7 @@ from umbel.base.limits import (
     TENSORS_MAX_COUNT,
 )
 from umbel.base.loading import load_object, set_up
+from umbel.base.numbers import is_number, is_whole_number
 from umbel.base.parallel import PARALLEL_MIN_BYTES, for_each, limit_parallel
 from umbel.base.processes import (
     die_with_parent,
@@ -133,6 +134,8 @@ __all__ = [
     "for_each",
     "fresh_key",
     "global_sample",
+    "is_number",
+    "is_whole_number",
     "keep_freed_memory",
     "limit_parallel",
     "limited_threads",

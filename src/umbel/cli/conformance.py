@@ -17,6 +17,7 @@ def run_conformance(
     client_app: str,
     patience_s: float,
     wait_s: float,
+    codec: str,
     *,
     as_json: bool,
 ) -> bool:
@@ -36,6 +37,7 @@ def run_conformance(
             client_app=client_app,
             patience_s=patience_s,
             wait_s=wait_s,
+            codec=codec,
             on_verdict=on_verdict,
         )
     )

@@ -30,6 +30,9 @@ On = Annotated[
 RemoteRun = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the start of one, or 'latest'.")
 ]
+CertificateDays = Annotated[
+    int, typer.Option(min=1, help="Days that certificates are valid which it signs.")
+]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Log one JSON object a line.")]
 
 
@@ -62,6 +65,11 @@ def server(
     fsync: Annotated[
         bool, typer.Option("--fsync", help="Have the disk keep what is acknowledged; slower.")
     ] = False,
+    certificate_days: CertificateDays = 365,
+    revoked: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROLE/NAME", help="Who is shut out, such as user/alice."),
+    ] = None,
     log_json: LogJson = False,
 ) -> None:
     """Serve nodes and users until SIGTERM or Ctrl-C; runs go on when the server starts again."""
@@ -83,6 +91,8 @@ def server(
             node_grace_s=node_grace_s,
             keep_runs_s=None if keep_runs_days is None else keep_runs_days * 86_400.0,
             fsync=fsync,
+            certificate_days=certificate_days,
+            revoked=tuple(revoked or ()),
         )
         run_server(settings.with_keys(), log_json=log_json)
 
@@ -94,12 +104,13 @@ def init(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name or address under which it is reached."),
     ] = None,
+    certificate_days: CertificateDays = 365,
 ) -> None:
     """Make the authority and the certificate of a server."""
     from umbel.cli.serving import init_server
 
     with reported():
-        init_server(data, host or [])
+        init_server(data, host or [], certificate_days)
 
 
 @token_commands.command("create")
@@ -172,6 +183,10 @@ def node(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The machine's name by default.")] = None,
     max_tasks: Annotated[int, typer.Option(min=1, help="Tasks at once, of several runs.")] = 1,
+    codec: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A format of contents, best first; may be repeated."),
+    ] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="No TLS.")] = False,
     log_json: LogJson = False,
 ) -> None:
@@ -193,6 +208,7 @@ def node(
                 "tags": {k: str(v) for k, v in key_values(tag or [], "--tag").items()},
                 "name": name,
                 "max_tasks": max_tasks,
+                "codecs": tuple(codec) if codec else None,
             },
             policy=policy,
         )
@@ -295,6 +311,7 @@ def conformance(
     wait_s: Annotated[
         float, typer.Option(min=0.1, help="Seconds that it may take to connect at first.")
     ] = 300.0,
+    codec: Annotated[str, typer.Option(help="The format of contents.")] = "safetensors",
     as_json: AsJson = False,
 ) -> None:
     """Play the server against a client in any language; say what it gets wrong of the wire."""
@@ -302,7 +319,7 @@ def conformance(
 
     with reported(as_json):
         passed = run_conformance(
-            listen, case or [], client_app, patience_s, wait_s, as_json=as_json
+            listen, case or [], client_app, patience_s, wait_s, codec, as_json=as_json
         )
         raise typer.Exit(0 if passed else 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,7 @@ class RunHistory:
         ``run_config``.
     status : str
         ``"unfinished"`` until the run ends; then ``"succeeded"``, ``"failed"`` or
-        ``"interrupted"``.
+        ``"interrupted"``. ``"empty"`` of a log without a whole line.
     metrics : dict
         By phase (``"train"``, ``"evaluate"``, ``"server"``), then by round.
     failures : list of dict
@@ -177,6 +178,8 @@ def read_history(folder: Path) -> RunHistory:
                 hint="restore the file from a copy, or delete the run's folder",
                 file=log,
             ) from error
+    if history.started_at is None:
+        history.status = "empty"
     return history
 
 
@@ -233,4 +236,5 @@ def _age(folder: Path) -> tuple[float, str]:
         try:
             return float(json.loads(log.readline())["at"]), folder.name
         except (ValueError, KeyError, TypeError):
-            return 0.0, folder.name
+            # Without a line, or with one that cannot be read, it was hardly written to since.
+            return os.fstat(log.fileno()).st_mtime, folder.name

@@ -21,16 +21,14 @@ from umbel.cli.tables import console
 if TYPE_CHECKING:
     from umbel.deployment import NodeEvent, ServerSettings
 
-_CERTIFICATE_DAYS = 365.0
 
-
-def init_server(data_dir: Path, hosts: list[str]) -> None:
+def init_server(data_dir: Path, hosts: list[str], certificate_days: float) -> None:
     """Make the authority and the certificate of a server."""
     from umbel.deployment import Authority
 
     authority = Authority.create(data_dir / "authority", socket.gethostname())
     names = hosts or ["localhost", "127.0.0.1", socket.gethostname()]
-    authority.server_certificate(names, _CERTIFICATE_DAYS).save(data_dir / "identity")
+    authority.server_certificate(names, certificate_days).save(data_dir / "identity")
     console().print(f"The server is known as {', '.join(names)}; its keys lie in {data_dir}.")
     console().print(f"Start it: umbel server --data {data_dir}")
 
@@ -44,17 +42,17 @@ def create_token(
 
         with client(on) as server:
             return server.create_token(role, name, ttl_s)
-    from umbel.deployment import Authority, granted_role
+    from umbel.deployment import Authority, granted_role, remembered_addresses
     from umbel.deployment import create_token as create
 
-    addresses = address or ["localhost:9200"]
+    addresses = address or remembered_addresses(data_dir)
     authority = Authority.load(data_dir / "authority")
     return create(authority, granted_role(role), addresses, ttl_s, name or None).encode()
 
 
 def run_server(settings: ServerSettings, *, log_json: bool) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    from umbel.deployment import serve
+    from umbel.deployment import reached_at, remember_addresses, serve
 
     _log_to_stderr(log_json)
     out = console(stderr=True)
@@ -68,6 +66,8 @@ def run_server(settings: ServerSettings, *, log_json: bool) -> None:
         )
 
     def on_start(port: int) -> None:
+        reached = reached_at(settings.addresses, settings.host, port)
+        remember_addresses(settings.data_dir, reached)
         tls = "without TLS" if settings.insecure else "mutual TLS"
         out.print(f"umbel server on {settings.host}:{port} ({tls}), data in {settings.data_dir}")
 
@@ -92,7 +92,6 @@ def run_node(
 ) -> None:
     """Be a node until SIGTERM or Ctrl-C, joining first if a token is given."""
     from umbel.deployment import (
-        Credentials,
         Identity,
         JoinToken,
         NodeSettings,
@@ -103,7 +102,6 @@ def run_node(
 
     rules = None if policy is None else read_policy(policy)
     identity_dir = data_dir / "identity"
-    credentials = None
     if insecure:
         if address is None:
             raise ConfigError("where is the server?", hint="umbel node HOST:PORT --insecure")
@@ -115,7 +113,6 @@ def run_node(
         else:
             identity = Identity.load(identity_dir)
         identity.check_valid(SYSTEM_CLOCK.now())
-        credentials = Credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
         address = address or identity.address
     out = console(stderr=True)
 
@@ -127,7 +124,7 @@ def run_node(
             out.print(event.text, soft_wrap=True)
 
     chosen = {key: value for key, value in settings.items() if value is not None}
-    chosen |= {"credentials": credentials, "policy": rules}
+    chosen |= {"identity_dir": None if insecure else identity_dir, "policy": rules}
     serve_node(NodeSettings(address=address, data_dir=data_dir, **chosen), show)
 
 

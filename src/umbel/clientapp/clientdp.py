@@ -20,7 +20,8 @@ def dp_client_mod(message: Message, context: Context, call_next: Handler) -> Mes
     The bound stands in the message, where ``umbel.strategies.with_client_dp`` has put it. The
     update is what training has changed in the arrays of floating-point numbers, and stays in the
     precision in which it was clipped. Others see the update only with the server's noise; the
-    server itself sees it as it is. Messages without a bound are passed on.
+    server itself sees it as it is. Where the bound adapts, the reply tells whether the update was
+    within it. Messages without a bound are passed on.
 
     Raises
     ------
@@ -43,7 +44,7 @@ def dp_client_mod(message: Message, context: Context, call_next: Handler) -> Mes
     >>> message = Message(RecordDict({"arrays": model, "dp": asked}), 1, "train")
     >>> reply = app(message, Context("run", 1))
     >>> reply.content["arrays"]["w"].view().round(3).tolist(), dict(reply.content["dp"])
-    ([1.5, 2.0], {'clipping': 2.5, 'within': False})
+    ([1.5, 2.0], {'record': 'arrays', 'clipping': 2.5})
     """
     asked = message.content.config_records.get(DP_RECORD) if message.has_content() else None
     if asked is None or "record" not in asked or not _is_training(message):
@@ -57,8 +58,9 @@ def dp_client_mod(message: Message, context: Context, call_next: Handler) -> Mes
     clipped = clip(update_of(before, reply, record), bound_of(asked))
     content = reply.content.copy()
     content[record] = ArrayRecord({key: Array(value) for key, value in clipped.update.items()})
-    told = {key: value for key, value in asked.items() if key.startswith("clipping")}
-    content[DP_RECORD] = ConfigRecord({**told, "within": clipped.within})
+    # What was asked for, as it came, so that it passes a node's policy; more only where it counts.
+    told = {"within": clipped.within} if asked.get("adaptive") else {}
+    content[DP_RECORD] = ConfigRecord({**asked, **told})
     reply.content = content
     return reply
 

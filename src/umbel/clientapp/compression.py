@@ -17,6 +17,8 @@ from umbel.updates import (
     NDArray,
     Parts,
     all_finite,
+    check_compressor,
+    checked_patterns,
     expanded,
     part_name,
     sum_dtype,
@@ -38,7 +40,8 @@ def compression_mod(
 
     The update is the model of the reply minus that of the message. With error feedback, what was
     lost the last times is added before, and what is lost now is kept in the node's state: Seide et
-    al. 2014; Karimireddy et al. 2019, arXiv:1901.09847. A model that came in a narrower type is
+    al. 2014; Karimireddy et al. 2019, arXiv:1901.09847. What was sent counts as arrived, whatever
+    becomes of the reply. A model that came in a narrower type is
     widened before the handler sees it. The strategy is wrapped by
     ``umbel.strategies.with_compression`` with the same compressor. Put this mod outermost.
 
@@ -78,7 +81,8 @@ def compression_mod(
     >>> context.state["compression-residual"]["w"].view().tolist()
     [0.0, 1.0, 2.0, 0.0]
     """
-    patterns = tuple(dense)
+    patterns = checked_patterns(dense, "dense")
+    check_compressor(compressor)
 
     def compress(message: Message, context: Context, call_next: Handler) -> Message:
         _widen(message, record)

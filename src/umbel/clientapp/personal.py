@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from umbel.base import UsageError
 from umbel.clientapp.onion import Handler, Mod
 from umbel.records import ArrayRecord, Context, Message
-from umbel.updates import matches
+from umbel.updates import checked_patterns, matches
 
 PERSONAL_STATE = "personal-layers"
 """The record of the node's state with the personal arrays."""
@@ -50,9 +50,9 @@ def personal_layers_mod(personal: Sequence[str], *, record: str = "arrays") -> M
     >>> context.state["personal-layers"]["head"].view().tolist()
     [1.0]
     """
-    if isinstance(personal, str) or not personal:
-        raise UsageError(f"personal={personal!r} is no list of patterns", hint='write ["head.*"]')
-    patterns = tuple(personal)
+    patterns = checked_patterns(personal, "personal")
+    if not patterns:
+        raise UsageError("personal is empty", hint='write ["head.*"]')
 
     def keep_personal(message: Message, context: Context, call_next: Handler) -> Message:
         own = context.state.array_records.get(PERSONAL_STATE)

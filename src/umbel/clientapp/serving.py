@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import signal
 import traceback
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from umbel.base import SERVER_NODE_ID, Seeds, UmbelError
 from umbel.clientapp.app import ClientApp
-from umbel.records import Context, Error, ErrorCode, Message, Metadata, RecordDict, encode
+from umbel.records import Context, Error, ErrorCode, Message, Metadata, RecordDict, codec_of, encode
 
-Buffers = list[bytes | memoryview]
+Buffers = Sequence[bytes | memoryview]
 """A message body as the codec gives it: header first, never joined."""
 
 ErrorFields = tuple[int, str | None, str | None, str | None]
@@ -71,6 +72,7 @@ def serve(
     seeds: Seeds | None,
     *,
     with_body: bool,
+    codec: str = "",
 ) -> Answer:
     """Let the app answer one message.
 
@@ -87,6 +89,8 @@ def serve(
         that a client draws the same numbers wherever it runs; ``None`` leaves them alone.
     with_body : bool
         Whether the reply is wanted as bytes.
+    codec : str
+        In which these are written; the default one if it is empty.
     """
     if seeds is not None:
         name = ("client", context.node_id, envelope.message_type, envelope.group_id)
@@ -95,7 +99,7 @@ def serve(
         reply = app(_message(content, envelope, context), context)
         if reply.has_error():
             return Answer(None, None, None, _fields_of_reply(reply.error))
-        body = encode(reply.content) if with_body else None
+        body = codec_of(codec).encode(reply.content) if with_body else None
         state = encode(context.state) if len(context.state) else None
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and not _ignores_interrupts():

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from umbel.base import Seeds, mapped, write_hashed
 from umbel.clientapp.app import ClientApp
 from umbel.clientapp.serving import ErrorFields, error_fields, serve
-from umbel.records import Context, ErrorCode, RecordDict, decode, encode
+from umbel.records import Context, ErrorCode, RecordDict, codec_of, decode, encode
 
 _REASON_MAX_CHARS = 8_000
 
@@ -36,8 +36,9 @@ def answer_task(
     run : dict
         What the agent says of the run: ``run_id``, ``node_id``, ``node_config``, ``run_config``.
     task : dict
-        The task: its ``envelope``, small ``records`` in base64, and the paths of its ``body``, of
-        the ``state`` before it, and of the ``new_state`` and the ``reply`` to write.
+        The task: its ``envelope``, small ``records`` in base64, the ``codec`` of these, of the body
+        and of the reply, and the paths of its ``body``, of the ``state`` before it, and of the
+        ``new_state`` and the ``reply`` to write.
     seeds : Seeds or None
         The run's, if clients are seeded.
 
@@ -49,7 +50,7 @@ def answer_task(
     """
     try:
         body = None if task["body"] is None else mapped(Path(task["body"]))
-        content = message_content(body, b64decode(task["records"]))
+        content = message_content(body, b64decode(task["records"]), task["codec"])
         state = Path(task["state"])
         known = state.exists()
         context = Context(
@@ -61,7 +62,8 @@ def answer_task(
         )
     except Exception as error:
         return told(error_fields(error, ErrorCode.MESSAGE_UNAVAILABLE))
-    answer = serve(app, content, _Envelope(*task["envelope"]), context, seeds, with_body=True)
+    envelope = _Envelope(*task["envelope"])
+    answer = serve(app, content, envelope, context, seeds, with_body=True, codec=task["codec"])
     if answer.error is not None or answer.body is None:
         return told(answer.error or (int(ErrorCode.UNKNOWN), None, None, None))
     try:
@@ -74,7 +76,7 @@ def answer_task(
     return {"size_bytes": size, "hash": digest, "has_state": has_state}
 
 
-def message_content(body: bytes | memoryview | None, records: bytes) -> RecordDict:
+def message_content(body: bytes | memoryview | None, records: bytes, codec: str = "") -> RecordDict:
     """Return the content of a message as it travels: the records of two files together.
 
     Parameters
@@ -83,15 +85,18 @@ def message_content(body: bytes | memoryview | None, records: bytes) -> RecordDi
         The file with the arrays, which many messages share.
     records : bytes
         The small file with the other records; empty for none.
+    codec : str
+        The codec of both; the default one if it is empty.
 
     Raises
     ------
     ProtocolError
         They are not what they should be.
     """
-    content = RecordDict() if body is None else decode(body)
+    form = codec_of(codec)
+    content = RecordDict() if body is None else form.decode(body)
     if records:
-        for name, record in decode(records).items():
+        for name, record in form.decode(records).items():
             content[name] = record
     return content
 

@@ -37,16 +37,23 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a message: exactly one of an object, small content, or a failure."""
+    """What became of a message: exactly one of an object, small content, or a failure.
+
+    `codec` names the format of object or content; empty stands for the one that all can read.
+    """
 
     object: Object | None = None
     content: bytes | None = None
     failure: Failure | None = None
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """A task for a node. `body` is shared by many; `records` is small and its own."""
+    """A task for a node. `body` is shared by many; `records` is small and its own.
+
+    `codec` names the format of both; empty stands for the one that all can read.
+    """
 
     id: str
     run: str
@@ -57,6 +64,7 @@ class Message:
     expires_at: float
     body: Object | None = None
     records: bytes = b""
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,11 @@
 """Deployment: server and nodes on machines of their own, over gRPC and TLS."""
 
-from umbel.deployment.addresses import split_address
+from umbel.deployment.addresses import (
+    reached_at,
+    remember_addresses,
+    remembered_addresses,
+    split_address,
+)
 from umbel.deployment.authority import Authority
 from umbel.deployment.bundle import (
     Manifest,
@@ -56,9 +61,12 @@ __all__ = [
     "new_signing_key",
     "principal_of",
     "public_key",
+    "reached_at",
     "read_manifest",
     "read_policy",
     "read_signing_key",
+    "remember_addresses",
+    "remembered_addresses",
     "serve",
     "serve_node",
     "sign",

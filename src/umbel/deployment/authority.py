@@ -158,6 +158,38 @@ class Authority:
         return Identity(key_pem, cert_pem, self.ca_pem)
 
     @needs_cryptography()
+    def server_renewal(self, identity: Identity, valid_days: float) -> bytes:
+        """Return a new certificate (PEM) for a server's key and the names that it had.
+
+        Raises
+        ------
+        ConfigError
+            If the authority has expired.
+        """
+        from cryptography import x509
+        from cryptography.x509.oid import ExtendedKeyUsageOID
+
+        old = load_certificate(identity.cert_pem)
+        return self._issue(
+            load_key(identity.key_pem).public_key(),
+            "server",
+            old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value,
+            ExtendedKeyUsageOID.SERVER_AUTH,
+            valid_days,
+        )
+
+    @needs_cryptography()
+    def has_signed(self, cert_pem: bytes) -> bool:
+        """Return whether a certificate is of this authority."""
+        from cryptography.exceptions import InvalidSignature
+
+        try:
+            load_certificate(cert_pem).verify_directly_issued_by(self._certificate)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
+
+    @needs_cryptography()
     def sign_request(self, csr_pem: bytes, principal: Principal, valid_days: float) -> bytes:
         """Return a client's certificate (PEM) for the key in its request.
 
@@ -206,7 +238,9 @@ class Authority:
         now = datetime.fromtimestamp(self._clock.now(), UTC)
         end = self._certificate.not_valid_after_utc
         if now >= end:
-            raise ConfigError(f"the authority expired on {end:%Y-%m-%d}", hint="make a new one")
+            raise ConfigError(
+                f"the authority expired on {end:%Y-%m-%d}", hint="see docs/deploying.md"
+            )
         if not valid_days > 0:
             raise ConfigError(f"a certificate cannot be valid for {valid_days} days")
         end = min(end, now + timedelta(min(valid_days, AUTHORITY_VALID_DAYS)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, get_args
 
 from umbel.base import BadSignature, ConfigError, NotAuthenticated, ProtocolError, content_hash
@@ -274,6 +275,11 @@ def valid_until(cert_pem: bytes) -> float:
     return load_certificate(cert_pem).not_valid_after_utc.timestamp()
 
 
+def day_text(at: float) -> str:
+    """Return a moment, in seconds since the Unix epoch, as people read it."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def belong_together(key_pem: bytes, cert_pem: bytes) -> bool:
     """Return whether the certificate is for this private key.
 
@@ -285,6 +291,25 @@ def belong_together(key_pem: bytes, cert_pem: bytes) -> bool:
         If it is no certificate.
     """
     return load_key(key_pem).public_key() == load_certificate(cert_pem).public_key()
+
+
+@needs_cryptography()
+def same_holder(cert_pem: bytes, other_pem: bytes) -> bool:
+    """Return whether two certificates are for the same key and the same names.
+
+    Raises
+    ------
+    NotAuthenticated
+        If one is no certificate.
+    """
+    from cryptography import x509
+
+    one, other = load_certificate(cert_pem), load_certificate(other_pem)
+    names = [
+        [each.value for each in extensions if isinstance(each.value, x509.SubjectAlternativeName)]
+        for extensions in (one.extensions, other.extensions)
+    ]
+    return one.public_key() == other.public_key() and names[0] == names[1]
 
 
 def _is_p256(key: object) -> bool:

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from umbel.base import ConfigError, NotAuthenticated, sync
+from umbel.base import ConfigError, NotAuthenticated, ProtocolError, UmbelError, sync
 from umbel.deployment.atomic import (
     PRIVATE,
     PUBLIC,
@@ -19,10 +18,14 @@ from umbel.deployment.atomic import (
 from umbel.deployment.certificates import (
     Principal,
     belong_together,
+    day_text,
+    load_certificate,
     new_key,
     principal_of,
+    same_holder,
     valid_until,
 )
+from umbel.deployment.channel import Credentials
 
 _KEY, _CERTIFICATE, _AUTHORITY, _ADDRESS = "key.pem", "cert.pem", "ca.pem", "address"
 _JOINING = "joining-key.pem"
@@ -52,6 +55,11 @@ class Identity:
         return f"Identity(address={self.address!r})"  # a key belongs into no log
 
     @property
+    def credentials(self) -> Credentials:
+        """What to show on a connection."""
+        return Credentials(self.ca_pem, self.key_pem, self.cert_pem)
+
+    @property
     def principal(self) -> Principal:
         """Whom the certificate speaks for."""
         return principal_of(self.cert_pem)
@@ -60,6 +68,17 @@ class Identity:
     def valid_until(self) -> float:
         """When the certificate expires, in seconds since the Unix epoch."""
         return valid_until(self.cert_pem)
+
+    @property
+    def renew_at(self) -> float:
+        """When the certificate is to be renewed: when a third of its lifetime is left."""
+        begin = load_certificate(self.cert_pem).not_valid_before_utc.timestamp()
+        return self.valid_until - (self.valid_until - begin) / 3
+
+    def end_text(self, now: float) -> str:
+        """Return when the certificate ends, and in how many days from ``now``."""
+        days = (self.valid_until - now) / 86_400
+        return f"the certificate ends on {day_text(self.valid_until)}, in {days:.1f} days"
 
     def check_valid(self, now: float) -> None:
         """Refuse a certificate that has expired, before the TLS handshake does so in riddles.
@@ -75,9 +94,10 @@ class Identity:
             If it has expired.
         """
         if now > self.valid_until:
-            day = datetime.fromtimestamp(self.valid_until, UTC).strftime("%Y-%m-%d %H:%M UTC")
             raise NotAuthenticated(
-                f"the certificate expired on {day}", hint=_REJOIN, address=self.address or None
+                f"the certificate expired on {day_text(self.valid_until)}",
+                hint=_REJOIN,
+                address=self.address or None,
             )
 
     def save(self, folder: str | Path) -> None:
@@ -93,6 +113,26 @@ class Identity:
         write_atomically(path / _ADDRESS, f"{self.address}\n".encode(), mode=PUBLIC)
         write_atomically(path / _CERTIFICATE, self.cert_pem, mode=PUBLIC)
         (path / _JOINING).unlink(missing_ok=True)
+
+    def renew(self, folder: str | Path, cert_pem: bytes) -> Identity:
+        """Put a newer certificate into the folder; return what is there then.
+
+        One file is replaced, so that a crash leaves the old certificate or the new one. A folder
+        that holds another certificate by now, of a process that was faster or of a new joining,
+        stays as it is, and what it holds is returned.
+
+        Raises
+        ------
+        ProtocolError
+            The certificate is for another key or other names.
+        """
+        if not same_holder(self.cert_pem, cert_pem):
+            raise ProtocolError("the new certificate is for another key or other names")
+        file = Path(folder) / _CERTIFICATE
+        if not file.exists() or file.read_bytes() != self.cert_pem:
+            return Identity.load(folder)
+        write_atomically(file, cert_pem, mode=PUBLIC)
+        return replace(self, cert_pem=cert_pem)
 
     @classmethod
     def load(cls, folder: str | Path) -> Identity:
@@ -129,12 +169,22 @@ class Identity:
         return identity
 
 
-def joining_key(folder: str | Path) -> bytes:
+def joining_key(folder: str | Path, ca_pem: bytes, now: float) -> bytes:
     """Return the key to join with, as PEM: of an unfinished attempt in the folder, or new.
 
     It is on disk before it is used: when the server's answer is lost, the next attempt asks with
     the same key, by which the server can tell it from a stranger with the same token. The
-    identity that the folder may hold stays as it is until ``Identity.save``.
+    identity that the folder may hold stays as it is until ``Identity.save``. If that is good no
+    more, its key is taken again: by its key a server knows a node, and leaves it its number.
+
+    Parameters
+    ----------
+    folder : str or pathlib.Path
+        Of the identity. Is made if it is not there.
+    ca_pem : bytes
+        The certificate of the authority that is to sign.
+    now : float
+        Seconds since the Unix epoch.
 
     Raises
     ------
@@ -143,5 +193,18 @@ def joining_key(folder: str | Path) -> bytes:
     """
     file = private_folder(Path(folder)) / _JOINING
     if not file.exists():
-        write_atomically(file, new_key(), mode=PRIVATE)
+        write_atomically(file, _old_key(folder, ca_pem, now) or new_key(), mode=PRIVATE)
     return file.read_bytes()
+
+
+def _old_key(folder: str | Path, ca_pem: bytes, now: float) -> bytes | None:
+    """Return the key of an identity that has expired, or is of another authority.
+
+    Who joins again beside one that is good, wants another: the old one may be revoked.
+    """
+    try:
+        identity = Identity.load(folder)
+    except UmbelError:
+        return None
+    is_good = now <= identity.valid_until and identity.ca_pem == ca_pem
+    return None if is_good else identity.key_pem

@@ -36,7 +36,7 @@ def join(
     TokenExpired, TokenUsed
         The token is good no more.
     """
-    key = joining_key(folder)
+    key = joining_key(folder, token.ca_pem, SYSTEM_CLOCK.now())
     credentials = Credentials(token.ca_pem, token.key_pem, token.cert_pem)
     failure: Unreachable | None = None
     for address in token.addresses:

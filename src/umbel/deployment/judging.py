@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from umbel.records import DEFAULT_CODEC
+
 
 class Verdict(NamedTuple):
     """What came of a case of the conformance kit.
@@ -34,6 +36,7 @@ async def judge_client(
     client_app: str = "echo_app:app",
     patience_s: float = 20.0,
     wait_s: float = 300.0,
+    codec: str = DEFAULT_CODEC,
     on_verdict: Callable[[Verdict], None] = lambda verdict: None,
 ) -> list[Verdict]:
     """Play the server, without TLS, against the client that connects, and judge it.
@@ -52,6 +55,8 @@ async def judge_client(
         How long the client may take for a message, and to come back.
     wait_s : float
         How long it may take to connect at first.
+    codec : str
+        In which contents travel; the client is to offer it.
     on_verdict : callable
         Called with each verdict when it is there.
 
@@ -59,9 +64,11 @@ async def judge_client(
     ------
     NotFound
         There is no case of that name.
+    ConfigError
+        There is no codec of that name.
     ReplyTimeout
         No client connected.
     """
     from umbel.deployment.conformance import play_cases
 
-    return await play_cases(listen, cases, client_app, patience_s, wait_s, on_verdict)
+    return await play_cases(listen, cases, client_app, patience_s, wait_s, codec, on_verdict)

@@ -15,7 +15,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -29,7 +28,7 @@ from umbel.base import (
     new_id,
 )
 from umbel.deployment.addresses import split_address
-from umbel.deployment.certificates import Principal, make_request, new_key
+from umbel.deployment.certificates import Principal, day_text, make_request, new_key
 
 if TYPE_CHECKING:
     from umbel.deployment.authority import Authority
@@ -82,9 +81,8 @@ class Grant:
             If it has.
         """
         if self.expired(now):
-            day = datetime.fromtimestamp(self.expires_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
             raise TokenExpired(
-                f"the token expired on {day}",
+                f"the token expired on {day_text(self.expires_at)}",
                 hint="make another with `umbel token create`; are both clocks right?",
                 token=self.token_id,
             )
@@ -279,7 +277,11 @@ def create_token(
             f"a token cannot be valid for {ttl_s} seconds", hint="3600 is an hour; at most a year"
         )
     if not addresses:
-        raise ConfigError("a token needs an address", hint="where will others reach the server?")
+        raise ConfigError(
+            "a token needs an address, and where others reach the server is not known",
+            hint="start it first, with umbel server --address HOST:PORT if it listens on 0.0.0.0; "
+            "or umbel token create --data DIR --address HOST:PORT",
+        )
     for address in addresses:
         split_address(address)
     if name is None and role in ("user", "admin"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,22 +13,24 @@ from typing import Any, Self
 
 import grpc
 
-from umbel.base import AppProject, ProtocolError, content_hash
+from umbel.base import SYSTEM_CLOCK, AppProject, ProtocolError, UmbelError, content_hash
 from umbel.deployment.bundle import build_bundle, sign
+from umbel.deployment.certificates import make_request
 from umbel.deployment.channel import Credentials, open_blocking_channel
 from umbel.deployment.connections import Connection
 from umbel.deployment.errors import mapped
 from umbel.deployment.identity import Identity
 from umbel.deployment.transfer import CHUNK_BYTES
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.deployment.wire.umbel_pb2_grpc import ObjectsStub, RunsStub
+from umbel.deployment.wire.umbel_pb2_grpc import EnrolmentStub, ObjectsStub, RunsStub
 
+_LOGGER = logging.getLogger("umbel.deployment")
 _ANSWER_S = 30.0
 _FLWR_SETUP = "umbel.flwr:install"
 
 
 class UserClient:
-    """A user's connection to a server.
+    """A user's connection to a server; its certificate is renewed when it is time.
 
     Parameters
     ----------
@@ -38,16 +41,21 @@ class UserClient:
     ------
     ConfigError
         The identity of the connection cannot be read.
+    NotAuthenticated
+        Its certificate has expired.
     """
 
     def __init__(self, connection: Connection) -> None:
-        credentials = None
+        identity = None
         if connection.identity_dir is not None:
             identity = Identity.load(connection.identity_dir)
-            credentials = Credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
+            identity.check_valid(SYSTEM_CLOCK.now())
+        credentials = None if identity is None else identity.credentials
         self._channel = open_blocking_channel(connection.address, credentials)
         self._runs = RunsStub(self._channel)
         self._objects = ObjectsStub(self._channel)
+        if identity is not None and connection.identity_dir is not None:
+            self._renew(identity, connection.identity_dir)
 
     def submit(
         self, project: AppProject, *, seed: int, seeded: bool, signing_key: bytes | None = None
@@ -164,6 +172,19 @@ class UserClient:
     ) -> None:
         self.close()
 
+    def _renew(self, identity: Identity, folder: Path) -> None:
+        """Get a new certificate for the next time if the one that is shown ends soon."""
+        now = SYSTEM_CLOCK.now()
+        if now < identity.renew_at:
+            return
+        request = wire.RenewRequest(certificate_request=make_request(identity.key_pem))
+        try:
+            with _mapping():
+                reply = EnrolmentStub(self._channel).Renew(request, timeout=_ANSWER_S)
+            identity.renew(folder, reply.certificate)
+        except (UmbelError, OSError) as error:
+            _LOGGER.warning("%s, and was not renewed: %s", identity.end_text(now), error)
+
     def _push(self, what: wire.Object, data: bytes) -> None:
         def chunks() -> Iterator[wire.PushChunk]:
             for offset in range(0, len(data), CHUNK_BYTES):
@@ -192,8 +213,6 @@ def enrol(
     tags: Mapping[str, str] | None = None,
 ) -> tuple[bytes, str]:
     """Ask for a certificate with the credentials of a join token; return it and whose it is."""
-    from umbel.deployment.wire.umbel_pb2_grpc import EnrolmentStub
-
     request = wire.EnrolRequest(name=name, certificate_request=request_pem, tags=tags or {})
     with _mapping(), open_blocking_channel(address, credentials) as channel:
         reply = EnrolmentStub(channel).Enrol(request, timeout=_ANSWER_S)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import operator
-from numbers import Integral, Real
 from typing import SupportsIndex
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_number, is_whole_number
 
 
 def positive(value: float, name: str) -> float:
     """Return a finite number above zero as a float, or raise ``ConfigError`` with its name."""
-    if not _is_number(value) or not math.isfinite(value) or value <= 0:
+    if not is_number(value) or value <= 0:
         raise ConfigError(
             f"{name} is a finite number above zero, got {value!r}",
             hint="NaN, infinity, zero and negative numbers would make the guarantee void",
@@ -22,34 +20,30 @@ def positive(value: float, name: str) -> float:
 
 def not_negative(value: float, name: str) -> float:
     """Return a finite number of at least zero as a float, or raise ``ConfigError``."""
-    if not _is_number(value) or not math.isfinite(value) or value < 0:
+    if not is_number(value) or value < 0:
         raise ConfigError(f"{name} is a finite number of at least 0, got {value!r}")
     return float(value)
 
 
 def whole(value: SupportsIndex, name: str, least: int = 1) -> int:
     """Return a whole number of at least ``least``, or raise ``ConfigError`` with its name."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+    if not is_whole_number(value) or operator.index(value) < least:
         raise ConfigError(f"{name} is a whole number of at least {least}, got {value!r}")
     return operator.index(value)
 
 
 def chance(value: float, name: str) -> float:
     """Return a probability in (0, 1] as a float, or raise ``ConfigError`` with its name."""
-    if not _is_number(value) or not 0 < value <= 1:
+    if not is_number(value) or not 0 < value <= 1:
         raise ConfigError(f"{name} is a probability in (0, 1], got {value!r}")
     return float(value)
 
 
 def small_chance(value: float, name: str = "delta") -> float:
     """Return a probability in (0, 1) as a float, or raise ``ConfigError`` with its name."""
-    if not _is_number(value) or not 0 < value < 1:
+    if not is_number(value) or not 0 < value < 1:
         raise ConfigError(
             f"{name} is a probability between 0 and 1, both excluded, got {value!r}",
             hint="take it well below one over the number of users, for instance 1e-6",
         )
     return float(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

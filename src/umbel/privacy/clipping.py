@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from umbel.base import ConfigError, RejectedReply
+from umbel.base import ConfigError, RejectedReply, is_number
 from umbel.privacy.checks import positive, whole
 from umbel.updates import Arrays, NDArray, is_whole, sum_dtype
 
@@ -70,9 +70,13 @@ class PerLayer:
     bounds: Mapping[str, float]
 
     def __post_init__(self) -> None:
-        if not self.bounds:
-            raise ConfigError("clipping by layer needs at least one array's bound")
-        checked = {name: _bound(value, name) for name, value in self.bounds.items()}
+        bounds: object = self.bounds
+        if not isinstance(bounds, Mapping) or not bounds:
+            raise ConfigError(
+                f"clipping by layer needs at least one array's bound, got {bounds!r}",
+                hint='PerLayer({"fc.weight": 1.0})',
+            )
+        checked = {name: _bound(value, name) for name, value in bounds.items()}
         object.__setattr__(self, "bounds", checked)
 
     @classmethod
@@ -196,8 +200,8 @@ class AdaptiveBound:
 
     def __post_init__(self) -> None:
         _bound(self.bound, "the clipping bound")
-        if not 0 < self.quantile < 1:
-            raise ConfigError(f"the quantile lies between 0 and 1, got {self.quantile}")
+        if not is_number(self.quantile) or not 0 < self.quantile < 1:
+            raise ConfigError(f"the quantile lies between 0 and 1, got {self.quantile!r}")
         positive(self.learning_rate, "the learning rate of the clipping bound")
         if self.count_sigma is not None:
             positive(self.count_sigma, "count_sigma")

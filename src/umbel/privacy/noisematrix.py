@@ -9,7 +9,7 @@ of earlier ones. Denisov et al. 2022, arXiv:2202.08312.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ class NoiseStream(Protocol):
         ...
 
 
+@runtime_checkable
 class NoiseMatrix(Protocol):
     """A factor ``C`` of the prefix sums of so many rounds.
 

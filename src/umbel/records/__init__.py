@@ -3,6 +3,7 @@
 from umbel.records.array import Array
 from umbel.records.arrayrecord import ArrayRecord
 from umbel.records.codec import decode, encode, size_bytes
+from umbel.records.codecs import DEFAULT_CODEC, Codec, codec_names, codec_of
 from umbel.records.configrecord import ConfigRecord, ConfigRecordValues, ConfigScalar
 from umbel.records.context import Context, UserConfig, UserConfigValue
 from umbel.records.mapping import MissingKey
@@ -12,8 +13,10 @@ from umbel.records.metricrecord import MetricRecord, MetricRecordValues, MetricS
 from umbel.records.recorddict import Record, RecordDict, RecordsOfKind
 
 __all__ = [
+    "DEFAULT_CODEC",
     "Array",
     "ArrayRecord",
+    "Codec",
     "ConfigRecord",
     "ConfigRecordValues",
     "ConfigScalar",
@@ -33,6 +36,8 @@ __all__ = [
     "UserConfig",
     "UserConfigValue",
     "check_message_type",
+    "codec_names",
+    "codec_of",
     "decode",
     "encode",
     "size_bytes",

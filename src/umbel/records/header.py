@@ -64,10 +64,7 @@ def write_header(tensors: list[Tensor], metadata: dict[str, str]) -> bytes:
     try:
         text = to_json(entries).encode()
     except UnicodeEncodeError as error:
-        raise RecordError(
-            "a name or a text value holds half of a surrogate pair, which is no Unicode text",
-            hint="send it as bytes: text.encode('utf-8', 'surrogateescape')",
-        ) from error
+        raise no_unicode() from error
     padding = -(LENGTH_BYTES + len(text)) % ALIGNMENT_BYTES
     length = len(text) + padding
     if length > HEADER_MAX_BYTES or len(tensors) > TENSORS_MAX_COUNT:
@@ -77,6 +74,14 @@ def write_header(tensors: list[Tensor], metadata: dict[str, str]) -> bytes:
             hint="put long lists of numbers into an array",
         )
     return struct.pack("<Q", length) + text + b" " * padding
+
+
+def no_unicode() -> RecordError:
+    """Return the error about text that cannot be written."""
+    return RecordError(
+        "a name or a text value holds half of a surrogate pair, which is no Unicode text",
+        hint="send it as bytes: text.encode('utf-8', 'surrogateescape')",
+    )
 
 
 def read_header(body: memoryview) -> Header:
@@ -179,24 +184,36 @@ def _check_tensor(name: str, entry: Any) -> Tensor:
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if type(code) is not str or code not in ITEMSIZE_OF_CODE:
         raise ProtocolError(f"unknown dtype {str(code)[:100]!r}", key=name[:100])
+    size = checked_size(name, shape, ITEMSIZE_OF_CODE[code])
+    if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise ProtocolError("data_offsets is a pair [begin, end]", key=name[:100])
+    begin, end = offsets
+    if size != end - begin:
+        raise ProtocolError(
+            f"{end - begin} bytes are set aside for dtype {code} and shape {shape}, "
+            f"which takes {size}",
+            key=name[:100],
+        )
+    return Tensor(name, code, tuple(shape), begin, end)
+
+
+def checked_size(name: str, shape: Any, itemsize: int) -> int:
+    """Return how many bytes an array takes, of a shape from a stranger; ``name`` is for errors.
+
+    Raises
+    ------
+    ProtocolError
+        If it is no shape of an array.
+    """
     if not _are_sizes(shape) or len(shape) > _DIMENSIONS_MAX:
         raise ProtocolError(
             f"a shape is a list of at most {_DIMENSIONS_MAX} non-negative integers",
             key=name[:100],
         )
-    if not _are_sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise ProtocolError("data_offsets is a pair [begin, end]", key=name[:100])
-    itemsize = ITEMSIZE_OF_CODE[code]
-    begin, end = offsets
-    if math.prod(shape) * itemsize != end - begin:
-        raise ProtocolError(
-            f"{end - begin} bytes are set aside for dtype {code} and shape {shape}, "
-            f"which takes {math.prod(shape) * itemsize}",
-            key=name[:100],
-        )
-    if begin == end and math.prod(filter(None, shape)) * itemsize > _SIZE_MAX:
+    size: int = math.prod(shape) * itemsize
+    if not size and math.prod(filter(None, shape)) * itemsize > _SIZE_MAX:
         raise ProtocolError("the shape of an empty tensor is too large", key=name[:100])
-    return Tensor(name, code, tuple(shape), begin, end)
+    return size
 
 
 def _are_sizes(values: Any) -> bool:

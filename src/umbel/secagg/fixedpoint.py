@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from umbel.base import AggregationError, ConfigError, UsageError
+from umbel.base import AggregationError, ConfigError, UsageError, is_number, is_whole_number
 from umbel.updates import Arrays, NDArray, cast_back, matches
 
 CHUNK_ITEMS = 1 << 14
@@ -91,11 +91,11 @@ class FixedPoint:
     def __post_init__(self) -> None:
         if self.bits not in (16, 32, 64):
             raise ConfigError(f"bits={self.bits!r} is not one of 16, 32 and 64")
-        if not _is_count(self.cohort_max):
+        if not is_whole_number(self.cohort_max) or self.cohort_max < 1:
             raise ConfigError(f"cohort_max={self.cohort_max!r} is not a number of clients")
         bounds = self.clip if isinstance(self.clip, Mapping) else {"clip": self.clip}
         for name, bound in {**bounds, "weight_max": self.weight_max}.items():
-            if not _is_bound(bound):
+            if not is_number(bound) or bound <= 0:
                 raise ConfigError(f"the bound {name}={bound!r} is not a positive number")
         if self.levels < LEVELS_MIN:
             raise ConfigError(
@@ -340,16 +340,3 @@ def _check_same(arrays: Arrays, before: Arrays) -> None:
 def _flat(array: NDArray) -> Any:
     """Return something that slices like the flattened array, without a copy of the whole."""
     return array.reshape(-1) if array.flags.c_contiguous else array.flat
-
-
-def _is_bound(value: object) -> bool:
-    return (
-        isinstance(value, int | float)
-        and not isinstance(value, bool)
-        and math.isfinite(value)
-        and value > 0
-    )
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from umbel.base import ConfigError, RecordError, SecAggAborted
+from umbel.base import ConfigError, RecordError, SecAggAborted, is_whole_number
 from umbel.secagg.payloads import Payload, read_count
 from umbel.secagg.transcript import digest
 
@@ -58,18 +58,20 @@ class SecAggParameters:
         """Check the numbers against each other."""
         if self.bits not in (16, 32, 64):
             raise ConfigError(f"bits must be 16, 32 or 64, got {self.bits}", key="bits")
-        if self.length < 1:
-            raise ConfigError(f"a vector has at least one number, got {self.length}", key="length")
-        if self.threshold < 2:
+        if not is_whole_number(self.length) or self.length < 1:
             raise ConfigError(
-                f"the threshold must be at least 2, got {self.threshold}",
+                f"a vector has at least one number, got {self.length!r}", key="length"
+            )
+        if not is_whole_number(self.threshold) or self.threshold < 2:
+            raise ConfigError(
+                f"the threshold must be at least 2, got {self.threshold!r}",
                 hint="with 1, every share would be the secret itself",
                 key="threshold",
             )
         if self.degree is not None:
-            if self.degree < 2 or self.degree % 2:
+            if not is_whole_number(self.degree) or self.degree < 2 or self.degree % 2:
                 raise ConfigError(
-                    f"the degree must be an even number from 2 on, got {self.degree}",
+                    f"the degree must be an even number from 2 on, got {self.degree!r}",
                     hint="the neighbours stand on both sides of a client on a ring",
                     key="degree",
                 )

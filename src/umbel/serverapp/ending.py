@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from umbel.base import content_hash
-from umbel.records import RecordDict, encode
+from umbel.records import ArrayRecord, RecordDict, encode
+from umbel.serverapp.checkpoint import StoredArrays
 from umbel.serverapp.result import Result
 from umbel.serverapp.run import Run
 
@@ -35,10 +37,13 @@ def note_success(run: Run, rounds: int, model_sha256: str | None, seconds: float
     )
 
 
-def conclude(run: Run, value: Any) -> tuple[int, str | None]:
+def conclude(
+    run: Run, value: Any, stored: Callable[[ArrayRecord], StoredArrays | None] | None = None
+) -> tuple[int, str | None]:
     """Write the final model, if there is one; return the number of rounds and its hash.
 
-    The model is that of the result which ``main`` returned, or of the last strategy that ran.
+    The model is that of the result which ``main`` returned, or of the last strategy that ran. Where
+    ``Grid.stored`` knows its file, it is not hashed again.
     """
     result = value if isinstance(value, Result) else run.result
     if result is None:
@@ -47,4 +52,5 @@ def conclude(run: Run, value: Any) -> tuple[int, str | None]:
     if run.folder is not None:
         with (run.folder / "model.safetensors").open("wb") as file:
             file.writelines(body)
-    return result.rounds, content_hash(body)
+    known = None if stored is None else stored(result.arrays)
+    return result.rounds, content_hash(body) if known is None else known.sha256

@@ -85,6 +85,12 @@ class RoundLoop:
         """Run up to ``num_rounds`` rounds."""
         if not _is_count(num_rounds):
             raise ConfigError(f"num_rounds is a whole number, not negative, got {num_rounds!r}")
+        most = self._strategy.rounds_max
+        if most is not None and num_rounds > most:
+            raise ConfigError(
+                f"the strategy is made for {most} rounds, and num_rounds={num_rounds}",
+                hint="make it for as many rounds as the run has, or lower num_rounds",
+            )
         if not _is_timeout(self._timeout):
             raise ConfigError(f"timeout is a number of seconds or None, got {self._timeout!r}")
         functions: dict[str, Any] = {"evaluate_fn": self._evaluate_fn, "should_stop": should_stop}

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex
 
-from umbel.base import ROUND_TIMEOUT_S, ConfigError, Seeds
+from umbel.base import ROUND_TIMEOUT_S, ConfigError, Seeds, is_number, is_whole_number
 from umbel.serverapp.grid import Grid
 
 Sampler = Callable[[Grid, Seeds], Sequence[int]]
@@ -50,18 +49,9 @@ class FractionSampler:
     wait_s: float = ROUND_TIMEOUT_S
 
     def __post_init__(self) -> None:
-        if not _is_fraction(self.fraction):
+        if not is_number(self.fraction) or not 0 <= self.fraction <= 1:
             raise ConfigError(f"a fraction of nodes lies in [0, 1], got {self.fraction!r}")
-        if not all(map(_is_whole, (self.min_nodes, self.min_available))):
-            raise ConfigError(
-                f"numbers of nodes are whole, got min_nodes={self.min_nodes!r}, "
-                f"min_available={self.min_available!r}"
-            )
-        if self.min_nodes < 0 or self.min_available < 0:
-            raise ConfigError(
-                f"numbers of nodes are not negative, got min_nodes={self.min_nodes}, "
-                f"min_available={self.min_available}"
-            )
+        check_waiting(self.wait_s, min_nodes=self.min_nodes, min_available=self.min_available)
 
     def size(self, nodes: int) -> int:
         """Return how many of so many nodes are chosen."""
@@ -82,9 +72,10 @@ class FractionSampler:
         return sorted(nodes[int(i)] for i in chosen)
 
 
-def _is_fraction(value: object) -> bool:
-    return isinstance(value, int | float) and 0 <= value <= 1
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, SupportsIndex)
+def check_waiting(wait_s: float, **nodes: int) -> None:
+    """Raise ``ConfigError`` unless so many nodes can be waited for, so many seconds."""
+    for name, count in nodes.items():
+        if not is_whole_number(count) or count < 0:
+            raise ConfigError(f"a number of nodes is whole and not negative, got {name}={count!r}")
+    if not is_number(wait_s) or wait_s < 0:
+        raise ConfigError(f"wait_s is a number of seconds, not negative, got {wait_s!r}")

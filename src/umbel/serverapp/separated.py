@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from umbel.base import ROUND_TIMEOUT_S, ConfigError, Seeds
+from umbel.base import ROUND_TIMEOUT_S, ConfigError, Seeds, is_whole_number
 from umbel.serverapp.grid import Grid
+from umbel.serverapp.sampling import check_waiting
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,12 @@ class MinSeparationSampler:
 
     def __post_init__(self) -> None:
         numbers = (self.separation, 1 if self.size is None else self.size, self.min_available)
-        if not all(_is_count(number) for number in numbers):
+        if not all(is_whole_number(number) and number >= 1 for number in numbers):
             raise ConfigError(
                 "separation, size and min_available are whole numbers of at least 1, got "
                 f"{self.separation!r}, {self.size!r} and {self.min_available!r}"
             )
+        check_waiting(self.wait_s)
 
     def turn(self, node: int, seeds: Seeds) -> int:
         """Return the turn of a node in a run with these seeds."""
@@ -73,7 +75,3 @@ class MinSeparationSampler:
             return nodes
         chosen = seeds.numpy().choice(len(nodes), self.size, replace=False)
         return sorted(nodes[int(i)] for i in chosen)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 1

@@ -54,6 +54,8 @@ class Strategy(ABC):
         How often a phase is repeated at most.
     require_finite : bool
         Whether a model that holds NaN or infinity ends the run with ``AggregationError``.
+    rounds_max : int or None
+        How many rounds one call of ``start`` can have; a call for more is refused.
     """
 
     current_arrays: ArrayRecord = ArrayRecord()
@@ -62,6 +64,7 @@ class Strategy(ABC):
     on_shortfall: OnShortfall = "end"
     max_repeats: int = 3
     require_finite: bool = True
+    rounds_max: int | None = None
     sampling_seeds: Seeds | None = None
     """What samplers draw from instead of the seeds of the run, where chance is to be a secret."""
     looks_at_clients: bool = False
@@ -212,7 +215,8 @@ class Strategy(ABC):
         AggregationError
             Replies do not fit together, all weights are zero, or the new model holds NaN.
         UsageError
-            An argument, or what one of the functions returned, is of another type.
+            An argument, or what one of the functions returned, is of another type; or there are
+            more rounds than ``rounds_max``.
         """
         from umbel.serverapp.rounds import RoundLoop
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from umbel.base import ROUND_TIMEOUT_S, ConfigError, NotEnoughNodes, Seeds
+from umbel.base import ROUND_TIMEOUT_S, ConfigError, NotEnoughNodes, Seeds, is_number
 from umbel.serverapp.grid import Grid
+from umbel.serverapp.sampling import check_waiting
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ class PoissonSampler:
     wait_s: float = ROUND_TIMEOUT_S
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 1:
-            raise ConfigError(f"a probability lies in [0, 1], got rate={self.rate}")
+        if not is_number(self.rate) or not 0 <= self.rate <= 1:
+            raise ConfigError(f"a probability lies in [0, 1], got rate={self.rate!r}")
+        check_waiting(self.wait_s, min_available=self.min_available)
 
     def __call__(self, grid: Grid, seeds: Seeds) -> list[int]:
         nodes = sorted(grid.wait_for_nodes(self.min_available, self.wait_s))
@@ -86,12 +87,18 @@ class WeightedSampler:
     wait_s: float = ROUND_TIMEOUT_S
 
     def __post_init__(self) -> None:
+        check_waiting(self.wait_s, size=self.size)
         if self.size < 1:
             raise ConfigError(f"at least one node is chosen, got size={self.size}")
-        wrong = [n for n, w in self.weights.items() if not (w >= 0 and math.isfinite(w))]
+        if not isinstance(self.weights, Mapping):
+            raise ConfigError(
+                f"weights are a mapping from nodes to numbers, got {self.weights!r}",
+                hint="{0: 1.0, 1: 5.0}",
+            )
+        wrong = [n for n, w in self.weights.items() if not is_number(w) or w < 0]
         if wrong:
             raise ConfigError(
-                f"weights are finite and not negative, unlike that of node {wrong[0]}"
+                f"weights are finite and not negative, unlike that of node {wrong[0]!r}"
             )
 
     def __call__(self, grid: Grid, seeds: Seeds) -> list[int]:

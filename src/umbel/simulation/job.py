@@ -7,10 +7,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-import cloudpickle
-
 from umbel.base import StateError
 from umbel.records import Error, Message
+from umbel.simulation.carrying import carried
 from umbel.simulation.merger import Merger
 from umbel.simulation.schedule import Schedule
 from umbel.simulation.tasks import Task
@@ -69,7 +68,7 @@ class Job:
         self.pickled: bytes | None = None
         self.sums: PartialSums[Any] | None = None
         if merger is not None:
-            self.pickled = cloudpickle.dumps(merger.aggregator)
+            self.pickled = carried(merger.aggregator)
             self.sums = PartialSums(len(messages), merger.merge)
         self.schedule = Schedule(len(messages), workers, in_order=merger is None)
         self._waiting: deque[int] = deque()

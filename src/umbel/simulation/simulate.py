@@ -7,7 +7,6 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import numpy as np
 
 from umbel.base import (
@@ -23,6 +22,7 @@ from umbel.base import (
 from umbel.clientapp import ClientApp
 from umbel.records import Context, RecordDict, UserConfig
 from umbel.serverapp import Observer, Run, ServerApp, conclude, note_failure, note_success
+from umbel.simulation.carrying import carried
 from umbel.simulation.engine import SimulationGrid
 from umbel.simulation.executor import Executor
 from umbel.simulation.inprocess import InProcessExecutor
@@ -277,10 +277,9 @@ def _executor(
 
 def _pickle(client_app: ClientApp) -> bytes:
     try:
-        pickled: bytes = cloudpickle.dumps(client_app)
+        return carried(client_app)
     except Exception as error:
         raise AppLoadError(
             f"the client app cannot be carried to the workers: {error}",
             hint="put it into a module and name it: 'module:app'; or use backend 'inprocess'",
         ) from error
-    return pickled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_whole_number
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.updates import BulyanRule
 
@@ -37,6 +37,8 @@ class Bulyan(KeptReplies):
     def __init__(
         self, *, num_malicious_nodes: int = 0, **options: Unpack[KeptRepliesOptions]
     ) -> None:
-        if num_malicious_nodes < 0:
-            raise ConfigError(f"num_malicious_nodes is not negative, got {num_malicious_nodes}")
+        if not is_whole_number(num_malicious_nodes) or num_malicious_nodes < 0:
+            raise ConfigError(
+                f"num_malicious_nodes is a whole number, not negative, got {num_malicious_nodes!r}"
+            )
         super().__init__(BulyanRule(num_malicious_nodes), **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_number, is_whole_number
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.updates import CenteredClippingRule
 
@@ -37,8 +37,8 @@ class CenteredClipping(KeptReplies):
     def __init__(
         self, *, tau: float = 10.0, iterations: int = 1, **options: Unpack[KeptRepliesOptions]
     ) -> None:
-        if not (tau > 0 and iterations >= 1):
+        if not (is_number(tau) and tau > 0 and is_whole_number(iterations) and iterations >= 1):
             raise ConfigError(
-                f"tau is positive and iterations at least 1, got {tau} and {iterations}"
+                f"tau is positive and iterations at least 1, got {tau!r} and {iterations!r}"
             )
         super().__init__(CenteredClippingRule(tau, iterations), **options)

@@ -7,8 +7,7 @@ import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import index
-from typing import Any, ClassVar, NotRequired, SupportsIndex, TypedDict
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 import numpy as np
 
@@ -29,6 +28,7 @@ from umbel.privacy import (
     Sampling,
     clip,
     natural_adjacency,
+    whole,
 )
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Grid, LedgerOfStart, Run, RunLedger, Strategy
@@ -90,8 +90,6 @@ class CentralDP(Wrapper):
                 "them, so that one client's data change whose updates are summed",
                 hint="choose nodes without a look at their data",
             )
-        if not _is_count(cohort):
-            raise ConfigError(f"cohort is a number of clients, at least 1, got {cohort!r}")
         # These raise if a number is out of its range.
         PrivacyLedger(epsilon_budget, delta, accountant=accountant or "rdp")
         GaussianEvent(noise_multiplier)
@@ -99,7 +97,7 @@ class CentralDP(Wrapper):
             clip({}, clipping)
         self.noise_multiplier = noise_multiplier
         self.clipping = clipping
-        self.cohort = index(cohort)
+        self.cohort = whole(cohort, "cohort")
         self.delta = delta
         self.epsilon_budget = epsilon_budget
         self.accountant = accountant
@@ -172,7 +170,9 @@ class CentralDP(Wrapper):
         if run is None:
             raise StateError("a model is to be released outside of a run")
         update = {} if mean.arrays is None else mean.arrays.views()
-        within = round(float(mean.metrics.get(WITHIN, 0.0)) * mean.count)  # type: ignore[arg-type]
+        adapts = isinstance(self.clipping, AdaptiveBound)  # else clients that clip do not tell it
+        part_within = mean.metrics.get(WITHIN, 0.0) if adapts else 0.0
+        within = round(float(part_within) * mean.count)  # type: ignore[arg-type]
         secret = run.secret("noise")
         # The noise follows from what it hides: the same sum again, after a crash, is the same
         # release; and another sum has noise of its own, so that no difference takes it away.
@@ -284,10 +284,6 @@ def _digest(secret: bytes, update: Arrays, *facts: object) -> str:
         told.update(repr((name, value.dtype.str, value.shape)).encode())
         told.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
     return told.hexdigest()
-
-
-def _is_count(value: object) -> bool:
-    return not isinstance(value, bool) and isinstance(value, SupportsIndex) and index(value) >= 1
 
 
 def with_central_dp(

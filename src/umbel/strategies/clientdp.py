@@ -9,7 +9,7 @@ import numpy as np
 
 from umbel.base import RejectedReply
 from umbel.clientapp import DP_RECORD, bound_in_words
-from umbel.privacy import clip
+from umbel.privacy import AdaptiveBound, clip
 from umbel.records import ArrayRecord, ConfigRecord, Message, RecordDict
 from umbel.serverapp import Grid, Strategy
 from umbel.strategies.centraldp import CentralDP, CentralDPOptions, Clipping
@@ -51,6 +51,8 @@ class ClientDP(CentralDP):
     ) -> Iterable[Message]:
         asked = bound_in_words(self._bound())
         asked["record"] = self.arrayrecord_key
+        if isinstance(self.clipping, AdaptiveBound):
+            asked["adaptive"] = True
         for message in super().configure_train(server_round, arrays, config, grid):
             message.content[DP_RECORD] = asked
             yield message

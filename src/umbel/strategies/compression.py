@@ -18,6 +18,8 @@ from umbel.updates import (
     Aggregator,
     Compressor,
     OfUpdates,
+    check_compressor,
+    checked_patterns,
     narrowed,
     trainable,
 )
@@ -52,8 +54,9 @@ class Compressed(Wrapper):
         super().__init__(strategy, "compressed")
         if isinstance(strategy, Compressed):
             raise ConfigError("the strategy is compressed already", hint="wrap it once")
+        check_compressor(compressor)
         self.compressor = compressor
-        self.dense = tuple(dense)
+        self.dense = checked_patterns(dense, "dense")
         self.downlink = downlink
         self._seed = 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Unpack
@@ -20,8 +20,8 @@ from umbel.privacy import (
     PerLayer,
     Sampling,
 )
-from umbel.records import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
-from umbel.serverapp import Grid, MinSeparationSampler, Run, Strategy
+from umbel.records import ArrayRecord, Message, MessageType, MetricRecord
+from umbel.serverapp import MinSeparationSampler, Run, Strategy
 from umbel.strategies.centraldp import CentralDP, CentralDPOptions, Key
 from umbel.strategies.drawing import SameNodes
 from umbel.updates import Arrays
@@ -52,19 +52,13 @@ class CorrelatedDP(CentralDP):
                 "a bound that changes between rounds does not go with noise that they share",
                 hint="give clipping a number: what AdaptiveBound came to on public data, say",
             )
-        self.matrix = matrix
-        self._series: tuple[Run, int, _Series] | None = None
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        if server_round > self.matrix.rounds:
+        if not isinstance(matrix, NoiseMatrix):
             raise ConfigError(
-                f"the noise is made for {self.matrix.rounds} rounds",
-                hint="give the matrix as many rounds as the run has",
-                round=server_round,
+                f"matrix is a {type(matrix).__name__}, not a NoiseMatrix",
+                hint="BandedMatrix(rounds, bands) or TreeAggregation(rounds)",
             )
-        return super().configure_train(server_round, arrays, config, grid)
+        self.matrix, self.rounds_max = matrix, matrix.rounds
+        self._series: tuple[Run, int, _Series] | None = None
 
     def without_cohort(self, server_round: int) -> tuple[ArrayRecord | None, MetricRecord | None]:
         # Later rounds take back some of this round's noise, so it is to be there.
@@ -212,7 +206,8 @@ def with_correlated_dp(
     ------
     ConfigError
         A parameter is out of its range, or nothing is known of what one client does to the outcome
-        of the strategy. In a round: it is beyond the matrix's, or nodes do not rest as they should.
+        of the strategy. When it is started: for more rounds than the matrix has. In a round: nodes
+        do not rest as they should.
 
     Examples
     --------

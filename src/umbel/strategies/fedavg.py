@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from umbel.base import AggregationError, ConfigError
+from umbel.base import AggregationError, ConfigError, is_number, is_whole_number
 from umbel.records import (
     ArrayRecord,
     ConfigRecord,
@@ -27,6 +27,7 @@ from umbel.updates import (
     Transform,
     WeightedMean,
     cast_back,
+    checked_patterns,
     is_whole,
     matches,
     pack_state,
@@ -136,8 +137,12 @@ class FedAvg(Strategy):
                 f"min_completion={min_completion} is not a part of a cohort",
                 hint="give a float in (0, 1], or an int for a number of replies",
             )
-        if min_completion < 0 or max_repeats < 0:
-            raise ConfigError("min_completion and max_repeats are not negative")
+        numbers = is_number(min_completion) and is_whole_number(max_repeats)
+        if not numbers or min_completion < 0 or max_repeats < 0:
+            raise ConfigError(
+                "min_completion and max_repeats are numbers, not negative, got "
+                f"{min_completion!r} and {max_repeats!r}"
+            )
         if on_shortfall not in ("end", "repeat", "skip"):
             raise ConfigError(f"on_shortfall is 'end', 'repeat' or 'skip', got {on_shortfall!r}")
         for name, sampler in (("train", train_sampler), ("evaluate", evaluate_sampler)):
@@ -161,7 +166,7 @@ class FedAvg(Strategy):
         self.train_sampler = train_sampler
         self.evaluate_sampler = evaluate_sampler
         self.server_optimizer = server_optimizer
-        self.averaged_keys = tuple(averaged_keys)
+        self.averaged_keys = checked_patterns(averaged_keys, "averaged_keys")
         self.require_finite = require_finite
         self.min_completion = min_completion
         self.on_shortfall = on_shortfall

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_number
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions
 from umbel.updates import Transform, chain, momentum, scale
 
@@ -42,10 +42,11 @@ class FedAvgM(FedAvg):
         server_momentum: float = 0.0,
         **options: Unpack[FedAvgOptions],
     ) -> None:
-        if not (server_learning_rate > 0 and 0 <= server_momentum < 1):
+        numbers = all(map(is_number, (server_learning_rate, server_momentum)))
+        if not (numbers and server_learning_rate > 0 and 0 <= server_momentum < 1):
             raise ConfigError(
-                f"FedAvgM(server_learning_rate={server_learning_rate}, "
-                f"server_momentum={server_momentum}) cannot step",
+                f"FedAvgM(server_learning_rate={server_learning_rate!r}, "
+                f"server_momentum={server_momentum!r}) cannot step",
                 hint="the learning rate is positive, the momentum lies in [0, 1)",
             )
         parts: list[Transform] = []

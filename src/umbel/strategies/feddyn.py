@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_number
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord
 from umbel.serverapp import Grid
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions
@@ -55,8 +55,8 @@ class FedDyn(FedAvg):
     """
 
     def __init__(self, *, alpha: float = 0.01, **options: Unpack[FedAvgOptions]) -> None:
-        if not alpha > 0:
-            raise ConfigError(f"FedDyn(alpha={alpha}) cannot step", hint="alpha is positive")
+        if not is_number(alpha) or alpha <= 0:
+            raise ConfigError(f"FedDyn(alpha={alpha!r}) cannot step", hint="alpha is positive")
         super().__init__(**options, server_optimizer=self._accumulate())
         self.alpha = alpha
         self._nodes = 1

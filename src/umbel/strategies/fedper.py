@@ -10,7 +10,7 @@ from umbel.base import ConfigError, RejectedReply
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Grid
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions
-from umbel.updates import BATCH_STATISTICS, Aggregator, Mapped, matches
+from umbel.updates import BATCH_STATISTICS, Aggregator, Mapped, checked_patterns, matches
 
 BATCH_NORM = ("bn*", "*.bn*", "*/bn*", "*batch_norm*", "*BatchNorm*", *BATCH_STATISTICS)
 """What layers of batch normalisation are mostly called, and their statistics."""
@@ -44,12 +44,10 @@ class FedPer(FedAvg):
     """
 
     def __init__(self, *, personal: Sequence[str], **options: Unpack[FedAvgOptions]) -> None:
-        if isinstance(personal, str) or not personal:
-            raise ConfigError(
-                f"personal={personal!r} is no list of patterns", hint='write personal=["head.*"]'
-            )
+        self.personal = checked_patterns(personal, "personal")
+        if not self.personal:
+            raise ConfigError("personal is empty", hint='write personal=["head.*"]')
         super().__init__(**options)
-        self.personal = tuple(personal)
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Unpack
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_number
 from umbel.records import ArrayRecord, ConfigRecord, Message
 from umbel.serverapp import Grid
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions
@@ -36,8 +36,8 @@ class FedProx(FedAvg):
     """
 
     def __init__(self, *, proximal_mu: float = 0.0, **options: Unpack[FedAvgOptions]) -> None:
-        if not proximal_mu >= 0:
-            raise ConfigError(f"proximal_mu is not negative, got {proximal_mu}")
+        if not is_number(proximal_mu) or proximal_mu < 0:
+            raise ConfigError(f"proximal_mu is not negative, got {proximal_mu!r}")
         super().__init__(**options)
         self.proximal_mu = proximal_mu
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_number
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.updates import TrimmedMeanRule
 
@@ -33,6 +33,6 @@ class FedTrimmedAvg(KeptReplies):
     """
 
     def __init__(self, *, beta: float = 0.2, **options: Unpack[KeptRepliesOptions]) -> None:
-        if not 0 <= beta < 0.5:
-            raise ConfigError(f"beta lies in [0, 0.5), got {beta}")
+        if not is_number(beta) or not 0 <= beta < 0.5:
+            raise ConfigError(f"beta lies in [0, 0.5), got {beta!r}")
         super().__init__(TrimmedMeanRule(beta), **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_number, is_whole_number
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.updates import GeometricMedianRule
 
@@ -38,8 +38,8 @@ class GeometricMedian(KeptReplies):
     def __init__(
         self, *, nu: float = 1e-6, iterations: int = 3, **options: Unpack[KeptRepliesOptions]
     ) -> None:
-        if not (nu > 0 and iterations >= 0):
+        if not (is_number(nu) and nu > 0 and is_whole_number(iterations) and iterations >= 0):
             raise ConfigError(
-                f"nu is positive and iterations not negative, got {nu} and {iterations}"
+                f"nu is positive and iterations not negative, got {nu!r} and {iterations!r}"
             )
         super().__init__(GeometricMedianRule(nu, iterations), **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_whole_number
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.updates import KrumRule
 
@@ -42,10 +42,14 @@ class MultiKrum(KeptReplies):
         num_nodes_to_select: int = 1,
         **options: Unpack[KeptRepliesOptions],
     ) -> None:
-        if num_malicious_nodes < 0:
-            raise ConfigError(f"num_malicious_nodes is not negative, got {num_malicious_nodes}")
-        if num_nodes_to_select < 1:
-            raise ConfigError(f"num_nodes_to_select is at least 1, got {num_nodes_to_select}")
+        if not is_whole_number(num_malicious_nodes) or num_malicious_nodes < 0:
+            raise ConfigError(
+                f"num_malicious_nodes is a whole number, not negative, got {num_malicious_nodes!r}"
+            )
+        if not is_whole_number(num_nodes_to_select) or num_nodes_to_select < 1:
+            raise ConfigError(
+                f"num_nodes_to_select is a whole number, at least 1, got {num_nodes_to_select!r}"
+            )
         super().__init__(KrumRule(num_malicious_nodes, num_nodes_to_select), **options)
 
 

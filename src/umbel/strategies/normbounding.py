@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_number
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.updates import NormBoundRule
 
@@ -32,6 +32,6 @@ class NormBounding(KeptReplies):
     """
 
     def __init__(self, *, max_norm: float, **options: Unpack[KeptRepliesOptions]) -> None:
-        if not max_norm > 0:
-            raise ConfigError(f"max_norm is positive, got {max_norm}")
+        if not is_number(max_norm) or max_norm <= 0:
+            raise ConfigError(f"max_norm is positive, got {max_norm!r}")
         super().__init__(NormBoundRule(max_norm), **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Unpack
 
-from umbel.base import ConfigError, NotEnoughReplies
+from umbel.base import ConfigError, NotEnoughReplies, is_number, is_whole_number
 from umbel.records import ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from umbel.serverapp import Grid, WeightedSampler
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions
@@ -58,12 +58,16 @@ class PowerOfChoice(FedAvg):
         candidate_timeout_s: float = 3600.0,
         **options: Unpack[FedAvgOptions],
     ) -> None:
-        if not 1 <= num_selected <= num_candidates:
+        numbers = all(map(is_whole_number, (num_selected, num_candidates)))
+        if not numbers or not 1 <= num_selected <= num_candidates:
             raise ConfigError(
-                f"{num_selected} nodes cannot be selected out of {num_candidates} candidates",
+                f"{num_selected!r} nodes cannot be selected out of {num_candidates!r} candidates",
                 hint="choose 1 <= num_selected <= num_candidates",
             )
-        options["train_sampler"] = WeightedSampler(num_candidates, weights or {})
+        if not is_number(candidate_timeout_s) or candidate_timeout_s <= 0:
+            raise ConfigError(f"candidate_timeout_s is positive, got {candidate_timeout_s!r}")
+        weights = {} if weights is None else weights
+        options["train_sampler"] = WeightedSampler(num_candidates, weights)
         super().__init__(**options)
         self.num_selected = num_selected
         self.loss_key = loss_key

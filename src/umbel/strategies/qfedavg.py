@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_number
 from umbel.strategies.keptreplies import KeptReplies, KeptRepliesOptions
 from umbel.updates import FairRule
 
@@ -45,9 +45,11 @@ class QFedAvg(KeptReplies):
         train_loss_key: str = "train_loss",
         **options: Unpack[KeptRepliesOptions],
     ) -> None:
-        if not (client_learning_rate > 0 and q >= 0):
+        if not (
+            is_number(client_learning_rate) and client_learning_rate > 0 and is_number(q) and q >= 0
+        ):
             raise ConfigError(
-                f"QFedAvg(client_learning_rate={client_learning_rate}, q={q}) cannot step",
+                f"QFedAvg(client_learning_rate={client_learning_rate!r}, q={q!r}) cannot step",
                 hint="the learning rate is positive, q is not negative",
             )
         super().__init__(FairRule(client_learning_rate, q, train_loss_key), **options)

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from umbel.base import ConfigError
+from umbel.base import ConfigError, is_number
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.serverapp import Grid
 from umbel.strategies.fedavg import FedAvg, FedAvgOptions
@@ -51,9 +51,9 @@ class Scaffold(FedAvg):
     def __init__(
         self, *, server_learning_rate: float = 1.0, **options: Unpack[FedAvgOptions]
     ) -> None:
-        if not server_learning_rate > 0:
+        if not is_number(server_learning_rate) or server_learning_rate <= 0:
             raise ConfigError(
-                f"Scaffold(server_learning_rate={server_learning_rate}) cannot step",
+                f"Scaffold(server_learning_rate={server_learning_rate!r}) cannot step",
                 hint="the learning rate is positive",
             )
         optimizer = None if server_learning_rate == 1.0 else scale(server_learning_rate)

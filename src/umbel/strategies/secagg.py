@@ -8,11 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from umbel.base import ROUND_TIMEOUT_S, ConfigError, NotEnoughNodes, StateError
+from umbel.base import ROUND_TIMEOUT_S, ConfigError, NotEnoughNodes, StateError, is_number
 from umbel.privacy import positive, whole
 from umbel.records import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from umbel.secagg import SECAGG_RECORD, Plan, SecAggParameters, bits_for, choose_degree
 from umbel.serverapp import Grid, Run, Strategy
+from umbel.strategies.resolution import check_resolution, warn_if_coarse
 from umbel.strategies.secagground import SecureRound
 from umbel.strategies.summable import common_model, fraction_of, summed
 from umbel.strategies.wrapper import Wrapper
@@ -55,6 +56,9 @@ class Neighbours:
     active: bool
 
     def __post_init__(self) -> None:
+        for name, part in (("corrupt", self.corrupt), ("dropout", self.dropout)):
+            if not is_number(part) or not 0 <= part < 1:
+                raise ConfigError(f"{name} is a part of the cohort, in [0, 1), got {part!r}")
         threshold, degree = self.threshold, self.degree
         if degree == "auto":
             if threshold is not None:
@@ -130,6 +134,8 @@ class SecurelyAggregated(Wrapper):
         self._sent = ArrayRecord()
         self._plan = plan
         self._seed = 0
+        self._is_looked_at = False
+        """Whether a round has shown that numbers are fine enough; later updates are smaller."""
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
@@ -163,7 +169,10 @@ class SecurelyAggregated(Wrapper):
     ) -> tuple[Plan, SecAggParameters, int]:
         """Return what is summed, how, and over how many clients at least, for such a cohort."""
         plan = replace(self.plan, bits=self.plan.bits or bits_for(cohort))
-        length = plan.codec(cohort).length(plan.origin(model.views()))
+        codec, views = plan.codec(cohort), model.views()
+        if not self._is_looked_at:
+            check_resolution(codec, plan.shared(views))
+        length = codec.length(plan.origin(views))
         return plan, self.neighbours.parameters(cohort, length, plan.bits), self.minimum_cohort
 
     def train_aggregator(self, server_round: int) -> Aggregator[Any]:
@@ -205,6 +214,9 @@ class SecurelyAggregated(Wrapper):
             after = before.astype(flat.dtype) + flat.reshape(before.shape)
             arrays[key] = cast_back(after, before.dtype)
             errors[key] *= 1 if plan.error_feedback else 1 + code.omega(before.size)
+        if not self._is_looked_at and not plan.rounds_by_chance:
+            warn_if_coarse(plan.shared(model.views()), arrays, errors)
+        self._is_looked_at = True
         for array in arrays.values():
             array.flags.writeable = False
         mean = Mean(ArrayRecord(arrays), metrics, decoded.weight, count)
@@ -314,8 +326,8 @@ def with_secagg(
     ------
     ConfigError
         The strategy sees single replies or takes no mean, or an argument is out of its range.
-        In a round: the parameters make no sense for the cohort, or its nodes are sent different
-        content.
+        In a round: the parameters make no sense for the cohort, its nodes are sent different
+        content, or ``clip`` is so large that every update would be rounded away.
 
     Examples
     --------
@@ -326,17 +338,30 @@ def with_secagg(
     """
     weighted_by, personal = summed(strategy)
     plan = Plan(
-        clip=dict(clip) if isinstance(clip, Mapping) else {"*": clip},
+        clip=_bounds(clip, "clip") if isinstance(clip, Mapping) else {"*": clip},
         weight_max=weight_max,
         bits=0 if bits is None else bits,
         weighted_by=weighted_by,
         record=str(getattr(strategy, "arrayrecord_key", "arrays")),
-        metrics=dict(metrics or {}),
+        metrics=_bounds(metrics, "metrics"),
         personal=personal,
         fraction=fraction_of(compressor),
         error_feedback=error_feedback,
     )
     neighbours = Neighbours(threshold, degree, corrupt, dropout, active)
     made = SecurelyAggregated(strategy, plan, neighbours, minimum_cohort, stage_timeout_s)
-    replace(plan, bits=bits or 64).codec(minimum_cohort)  # raises if a bound makes no sense
+    whole_plan = plan if bits is not None else replace(plan, bits=64)
+    whole_plan.codec(minimum_cohort)  # raises if a bound makes no sense
     return made
+
+
+def _bounds(bounds: object, name: str) -> dict[str, float]:
+    """Return the bounds by name; whether they are numbers is seen where they are used."""
+    if bounds is None:
+        return {}
+    if not isinstance(bounds, Mapping) or not all(isinstance(key, str) for key in bounds):
+        raise ConfigError(
+            f"{name} is a mapping from names to their largest magnitudes, got {bounds!r}",
+            hint=f'{name}={{"loss": 10.0}}',
+        )
+    return dict(bounds)

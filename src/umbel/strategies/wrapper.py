@@ -53,6 +53,7 @@ class Wrapper(Strategy):
         self.on_shortfall = strategy.on_shortfall
         self.max_repeats = strategy.max_repeats
         self.require_finite = strategy.require_finite
+        self.rounds_max = strategy.rounds_max
         self.looks_at_clients = strategy.looks_at_clients
 
     def configure_train(

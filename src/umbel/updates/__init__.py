@@ -15,6 +15,7 @@ from umbel.updates.compressor import (
     SharedRandomK,
     Sign,
     TopK,
+    check_compressor,
     narrowed,
 )
 from umbel.updates.expansion import COMPRESSION_RECORD, OfUpdates, expanded, part_name
@@ -23,7 +24,7 @@ from umbel.updates.kept import MEMORY_LIMIT_BYTES, KeepReplies, check_memory_lim
 from umbel.updates.mapped import Mapped, UniformMean
 from umbel.updates.mean import Mean, WeightedMean, WeightedSum
 from umbel.updates.modularsum import ModularSum, ModularTotal
-from umbel.updates.names import BATCH_STATISTICS, matches, trainable
+from umbel.updates.names import BATCH_STATISTICS, checked_patterns, matches, trainable
 from umbel.updates.normalized import NormalizedMean, NormalizedSum, StretchedMean
 from umbel.updates.robustrules import (
     BulyanRule,
@@ -116,7 +117,9 @@ __all__ = [
     "all_finite",
     "cast_back",
     "chain",
+    "check_compressor",
     "check_memory_limit",
+    "checked_patterns",
     "clip_by_global_norm",
     "constant",
     "cosine_decay",

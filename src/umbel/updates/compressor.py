@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from umbel.base import ConfigError, Seeds
+from umbel.base import ConfigError, Seeds, is_number, is_whole_number
 from umbel.records import Array
 from umbel.updates.arrays import DType, NDArray
 
@@ -203,8 +203,8 @@ class QSGD(Compressor):
     levels: int
 
     def __post_init__(self) -> None:
-        if not 1 <= self.levels <= 32767:
-            raise ConfigError(f"QSGD({self.levels}) has no code", hint="give 1 to 32767 levels")
+        if not is_whole_number(self.levels) or not 1 <= self.levels <= 32767:
+            raise ConfigError(f"QSGD({self.levels!r}) has no code", hint="give 1 to 32767 levels")
 
     def omega(self, size: int) -> float:
         return min(size / self.levels**2, math.sqrt(size) / self.levels)
@@ -305,9 +305,17 @@ def narrowed(values: NDArray, dtype: Literal["float16", "bfloat16"]) -> NDArray:
     return np.asarray(np.clip(values, -bound, bound).astype(narrow))
 
 
+def check_compressor(compressor: object) -> None:
+    """Raise ``ConfigError`` if it is no compressor (but its class, say)."""
+    if not isinstance(compressor, Compressor):
+        raise ConfigError(
+            f"a compressor is needed, got {compressor!r}", hint="one of umbel.updates: TopK(0.01)"
+        )
+
+
 def _check_fraction(fraction: float) -> None:
-    if not 0 < fraction <= 1:
-        raise ConfigError(f"a fraction of entries lies in (0, 1], got {fraction}")
+    if not is_number(fraction) or not 0 < fraction <= 1:
+        raise ConfigError(f"a fraction of entries lies in (0, 1], got {fraction!r}")
 
 
 def _count(fraction: float, size: int) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
+from umbel.base import ConfigError
 from umbel.updates.arrays import Arrays, NDArray, is_whole
 
 BATCH_STATISTICS = (
@@ -16,6 +17,20 @@ BATCH_STATISTICS = (
     "batch_stats/*",
 )
 """What PyTorch, Keras and Flax call the statistics of batch normalisation."""
+
+
+def checked_patterns(patterns: object, name: str) -> tuple[str, ...]:
+    """Return the patterns, or raise ``ConfigError`` with the name of the argument.
+
+    A lone text is refused: its letters would be the patterns, and a ``*`` among them matches all.
+    """
+    if isinstance(patterns, Iterable) and not isinstance(patterns, str | bytes | Mapping):
+        checked = tuple(patterns)
+        if all(isinstance(pattern, str) for pattern in checked):
+            return checked
+    raise ConfigError(
+        f"{name}={patterns!r} is no list of patterns", hint=f'write {name}=["head.*"]'
+    )
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

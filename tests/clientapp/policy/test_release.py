@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 
 from umbel.base import PolicyRefused
-from umbel.clientapp import normals_of, release_reply
-from umbel.records import ArrayRecord, ConfigRecord, MetricRecord, RecordDict, encode
+from umbel.clientapp import dp_client_mod, normals_of, release_reply
+from umbel.records import (
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Message,
+    MetricRecord,
+    RecordDict,
+    encode,
+)
 
 SECRET = "Mrs Smith"
 CLIP = '[arrays]\n[privacy]\ndata-set = "d"\nclip = 2.0\n'
@@ -250,6 +258,20 @@ class TestWhatTheServerAskedOfPrivacy:
     def test_anything_else_under_its_name_is_refused(self, policy, content, change):
         reply = RecordDict({"dp": ConfigRecord({**self.ASKED, **change})})
         assert why(policy("[arrays]"), RecordDict({"dp": self.ASKED}), reply) == "configs"
+
+    @pytest.mark.parametrize("rules", ["[arrays]", CLIP + 'reply-is = "update"\n'])
+    def test_an_update_that_the_client_clipped_goes_out(self, policy, content, rules):
+        asked = ConfigRecord({"record": "arrays", "clipping": 2.0})
+        message = RecordDict({**content({"w": np.ones(3)}), "dp": asked})
+
+        def train(message, context):
+            return Message(content({"w": np.full(3, 9.0)}), reply_to=message)
+
+        request = Message(message.copy(), 1, "train")
+        reply = dp_client_mod(request, Context("run", 1), train).content
+        left = let_out(policy(rules), message, reply).content
+        assert dict(left["dp"]) == dict(asked)
+        np.testing.assert_allclose(left["arrays"]["w"].view(), np.full(3, 2 / np.sqrt(3)))
 
     def test_other_records_of_the_message_do_not_go_back(self, policy, content):
         message = content(config={"lr": 0.1})

@@ -136,14 +136,19 @@ class Client:
         return data
 
 
-def judge(address, names, client, patience_s=20.0):
+def judge(address, names, client, patience_s=20.0, codec="safetensors"):
     """Return the verdicts on a client, a coroutine, over the cases of these names."""
 
     async def main():
         living = asyncio.create_task(client())
         try:
             return await judge_client(
-                address, names, patience_s=patience_s, wait_s=20.0, on_verdict=print
+                address,
+                names,
+                patience_s=patience_s,
+                wait_s=20.0,
+                codec=codec,
+                on_verdict=print,
             )
         finally:
             living.cancel()
@@ -158,6 +163,20 @@ def test_umbels_own_node_passes_every_case(address, tmp_path):
     assert judge(address, [], lambda: run_node(settings)) == dict.fromkeys(
         [case.name for case in CASES], ""
     )
+
+
+@pytest.mark.slow
+def test_a_client_is_judged_in_the_codec_that_is_asked_for(address, tmp_path):
+    settings = NodeSettings(address, tmp_path, app=APP, codecs=("cbor", "safetensors"))
+    names = ["handshake", "inline", "body", "codec", "large", "resent"]
+    verdicts = judge(address, names, lambda: run_node(settings), codec="cbor")
+    assert verdicts == dict.fromkeys(names, "")
+
+
+@pytest.mark.slow
+def test_a_reply_in_another_codec_is_found(address):
+    verdicts = judge(address, ["handshake", "failure"], Client(address).live, 2.0, codec="cbor")
+    assert "without cbor" in verdicts["handshake"]
 
 
 MISTAKES = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from umbel.base import UmbelError, content_hash
-from umbel.deployment import Credentials, Identity
+from umbel.deployment import Identity
 from umbel.deployment.channel import open_blocking_channel
 from umbel.deployment.errors import mapped
 from umbel.deployment.wire import umbel_pb2 as wire
@@ -21,7 +21,7 @@ class Peer:
     """Someone with a certificate, who says what it likes."""
 
     def __init__(self, here, identity: Identity) -> None:
-        keys = Credentials(identity.ca_pem, identity.key_pem, identity.cert_pem)
+        keys = identity.credentials
         self._channel = open_blocking_channel(here.address, keys)
         self.objects = ObjectsStub(self._channel)
         self.runs = RunsStub(self._channel)

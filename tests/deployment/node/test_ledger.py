@@ -1,3 +1,5 @@
+import subprocess
+
 import pytest
 
 from umbel.base import ConfigError, JournalCorrupt
@@ -45,6 +47,29 @@ def test_a_line_that_no_crash_explains_is_an_error(file, line):
     with pytest.raises(JournalCorrupt, match="line 2"):
         list(ledger.entries())
     ledger.close()
+
+
+@pytest.fixture
+def append_only(file):
+    """Return the file, to which the system lets nobody but append."""
+    written(file)
+    try:
+        subprocess.run(["chattr", "+a", str(file)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("chattr +a takes root, and a file system that knows it")
+    yield file
+    subprocess.run(["chattr", "-a", str(file)], check=True)
+
+
+def test_a_file_that_may_only_be_appended_to_is_enough(append_only):
+    ledger = PolicyLedger(append_only)
+    ledger.append({"event": "closed", "n": 2}, durable=True)
+    assert [entry["n"] for entry in ledger.entries()] == [0, 1, 2]
+    ledger.close()
+    with append_only.open("ab") as other:
+        other.write(b'{"half')
+    with pytest.raises(ConfigError, match="half a line"):
+        PolicyLedger(append_only)
 
 
 def test_what_others_write_is_noticed(file):

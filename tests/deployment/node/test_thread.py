@@ -18,6 +18,7 @@ def order(tmp_path):
         "envelope": [name, "query", "1", 0.0, 60.0],
         "body": None,
         "records": "",
+        "codec": "",
         **{key: str(tmp_path / key) for key in ("state", "new_state", "reply")},
     }
 

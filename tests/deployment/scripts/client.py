@@ -1,4 +1,4 @@
-"""A client of its own process: ``client.py PORT [CA] [raise | die]``."""
+"""A client of its own process: ``client.py PORT [CA] [raise | die] [cbor]``."""
 
 import os
 import sys
@@ -41,8 +41,13 @@ class Mean(umbel.Client):
 if __name__ == "__main__":
     port, *rest = sys.argv[1:]
     fault = next((item for item in rest if item in ("raise", "die")), None)
-    authority = next((Path(item) for item in rest if item != fault), None)
+    codec = "cbor" if "cbor" in rest else "safetensors"
+    authority = next((Path(item) for item in rest if item not in (fault, codec)), None)
     umbel.start_client(
-        f"localhost:{port}", client=Mean(fault), root_certificates=authority, max_wait_s=30
+        f"localhost:{port}",
+        client=Mean(fault),
+        root_certificates=authority,
+        max_wait_s=30,
+        codec=codec,
     )
     print("over")

@@ -156,7 +156,7 @@ def test_clients_get_the_columns_of_the_scheme(
     clients=st.integers(1, 4),
     seed=st.none() | st.integers(0, 2**40),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_each_sample_goes_to_exactly_one_client(
     labels: list[int], clients: int, seed: int | None
 ) -> None:

@@ -231,3 +231,25 @@ def test_a_cohort_is_waited_for_until_a_sum_of_it_may_be_opened(secure, model):
     result = strategy.start(Returning(handler, NODES), model, num_rounds=1)
     assert not result.failures
     assert int(result.arrays["steps"].view()) == 2
+
+
+class TestNumbersThatAreTooCoarse:
+    def test_a_step_larger_than_the_model_is_refused_before_anybody_trains(self, learn, secure):
+        trained = []
+
+        def handler(message, context):
+            trained.append(context.node_id)
+
+        # A step is 8e9 / (2**31 / 8) = 30, and the model's largest value 1.
+        strategy = with_secagg(FedAvg(fraction_evaluate=0), weight_max=30, clip=8e9)
+        with pytest.raises(ConfigError, match=r"multiples of 30 at best.* than 1 \(key: b\)"):
+            learn(strategy, secure(handler))
+        assert trained == []
+
+    @pytest.mark.parametrize(("clip", "bits"), [(8e6, 32), (8.0, 32), (8e6, 64), (8.0, 16)])
+    def test_a_mean_that_is_mostly_rounding_is_told_of(self, learn, secure, caplog, clip, bits):
+        strategy = with_secagg(FedAvg(fraction_evaluate=0), weight_max=30, clip=clip, bits=bits)
+        learn(strategy, secure(), nodes=3, num_rounds=2)
+        told = [r.getMessage() for r in caplog.records if r.name == "umbel.strategies"]
+        assert len(told) == ((clip, bits) == (8e6, 32))
+        assert all("lower clip" in text for text in told)

@@ -11,6 +11,7 @@ from umbel.deployment.conformance.sessions import SESSIONS
 from umbel.deployment.conformance.tasks import TASKS
 from umbel.deployment.conformance.transfers import TRANSFERS
 from umbel.deployment.judging import Verdict
+from umbel.records import codec_of
 
 CASES = (*SESSIONS[:1], *TASKS, *TRANSFERS, *SESSIONS[1:])
 
@@ -21,14 +22,16 @@ async def play_cases(
     client_app: str,
     patience_s: float,
     wait_s: float,
+    codec: str,
     on_verdict: Callable[[Verdict], None],
 ) -> list[Verdict]:
     """Play the cases; see ``judge_client``, which is how others call it."""
     cases = chosen(CASES, names)
+    form = codec_of(codec)
     host, port = split_address(listen)
     server = ScriptedServer(f"[{host}]" if ":" in host else host, port, patience_s)
     await server.start()
-    player = Player(server, client_app)
+    player = Player(server, client_app, form)
     try:
         await player.next_session(wait_s)
         verdicts = []

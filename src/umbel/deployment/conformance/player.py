@@ -11,7 +11,7 @@ from umbel.base import SYSTEM_CLOCK, NotFound, ProtocolError, UmbelError, conten
 from umbel.deployment.conformance.server import ScriptedServer, Session
 from umbel.deployment.judging import Verdict
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.records import ArrayRecord, ConfigRecord, MetricRecord, RecordDict, decode, encode
+from umbel.records import DEFAULT_CODEC, ArrayRecord, Codec, ConfigRecord, MetricRecord, RecordDict
 
 CONTENT_MAX_BYTES = 64 * 1024
 _TTL_S = 3_600.0
@@ -26,10 +26,13 @@ class Player:
         Listens already.
     client_app : str
         What runs name as their client app; a client that has only one app may ignore it.
+    codec : Codec
+        In which contents travel.
     """
 
-    def __init__(self, server: ScriptedServer, client_app: str) -> None:
+    def __init__(self, server: ScriptedServer, client_app: str, codec: Codec) -> None:
         self.server = server
+        self.codec = codec
         self.objects = server.objects
         self._client_app = client_app
         self._session: Session | None = None
@@ -50,7 +53,8 @@ class Player:
             session = await self.server.session(patience_s)
             if not session.ended.is_set():
                 break
-        session.welcome(node_id=1, software="umbel conformance", **welcome)
+        who = {"node_id": 1, "software": "umbel conformance", "codec": self.codec.name}
+        session.welcome(**(who | welcome))
         for name in set(session.hello.held) & self._earlier:
             session.send(cancel=wire.Cancel(message_id=name, reason="its case is over"))
         self._session = session
@@ -84,7 +88,7 @@ class Player:
         records = RecordDict({"config": ConfigRecord({"lr": 0.5, "server-round": 1})})
         if inline:
             return self._task("train", {**content, **records}, run_id)
-        body = self.objects.add(b"".join(encode(content)))
+        body = self.objects.add(b"".join(self.codec.encode(content)))
         return self._task("train", dict(records), run_id, body)
 
     def query(self, action: str) -> wire.Task:
@@ -108,7 +112,8 @@ class Player:
             created_at=SYSTEM_CLOCK.now(),
             ttl_s=_TTL_S,
             body=body,
-            records=b"".join(encode(RecordDict(records))),
+            records=b"".join(self.codec.encode(RecordDict(records))),
+            codec="" if self.codec.name == DEFAULT_CODEC else self.codec.name,
         )
         self._given.add(task.message_id)
         return task
@@ -160,13 +165,17 @@ class Player:
         if outcome == "failure":
             failure = reply.failure
             raise ProtocolError(f"it answered with a failure: {failure.kind}: {failure.reason}")
+        if (reply.codec or DEFAULT_CODEC) != self.codec.name:
+            raise ProtocolError(
+                f"its reply is in the codec {reply.codec!r}, the task in {self.codec.name!r}"
+            )
         if outcome == "content":
             if len(reply.content) > CONTENT_MAX_BYTES:
                 raise ProtocolError(
                     f"{len(reply.content)} bytes came in the stream; more than "
                     f"{CONTENT_MAX_BYTES} are pushed as an object"
                 )
-            return decode(reply.content)
+            return self.codec.decode(reply.content)
         if outcome != "body":
             raise ProtocolError("its reply has no outcome")
         data = self.objects.complete.get(reply.body.hash)
@@ -174,7 +183,7 @@ class Player:
             raise ProtocolError("its reply names an object that it has not pushed")
         if content_hash([data]) != reply.body.hash or len(data) != reply.body.size_bytes:
             raise ProtocolError("its reply names an object by a wrong hash or size")
-        return decode(data)
+        return self.codec.decode(data)
 
     def check_trained(self, reply: wire.Reply, arrays: dict[str, Any] | None = None) -> None:
         """Check that a reply holds the arrays, with one added, and ``num-examples``.

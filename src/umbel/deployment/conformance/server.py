@@ -48,7 +48,7 @@ class Session:
 
     def welcome(self, **fields: Any) -> None:
         """Welcome the node; the fields change those of the usual welcome."""
-        usual: dict[str, Any] = {"protocol": 1, "heartbeat_s": 30.0, "codec": "safetensors"}
+        usual: dict[str, Any] = {"protocol": 1, "heartbeat_s": 30.0}
         self.send(welcome=wire.Welcome(**(usual | fields)))
 
     def send(self, **kind: Any) -> None:

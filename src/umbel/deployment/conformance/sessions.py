@@ -25,8 +25,8 @@ async def _handshake(player: Player) -> None:
         )
     if hello.capacity < 1:
         raise ProtocolError("its capacity is 0")
-    if "safetensors" not in hello.codecs:
-        raise ProtocolError(f"its codecs are {list(hello.codecs)}, without safetensors")
+    if player.codec.name not in hello.codecs:
+        raise ProtocolError(f"its codecs are {list(hello.codecs)}, without {player.codec.name}")
     if not hello.software:
         raise ProtocolError("it does not say what software it is")
     if len(hello.secret) < _SECRET_MIN_BYTES:

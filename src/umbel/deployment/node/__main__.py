@@ -22,8 +22,10 @@ def main() -> int:
     parser.add_argument("--trust-any", action="store_true")
     parser.add_argument("--max-tasks", type=int, default=1)
     parser.add_argument("--policy", type=Path)
+    parser.add_argument("--codec", action="append", dest="codecs")
     options = vars(parser.parse_args())
     file = options.pop("policy")
+    options["codecs"] = tuple(options["codecs"] or ["safetensors"])
     try:
         policy = None if file is None else read_policy(file)
         serve_node(NodeSettings(**options, policy=policy), _print)

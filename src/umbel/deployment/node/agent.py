@@ -5,23 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from umbel.base import PolicyRefused, Seeds, UmbelError, Unreachable, new_id
+from umbel.base import (
+    SYSTEM_CLOCK,
+    PolicyRefused,
+    ProtocolError,
+    Seeds,
+    UmbelError,
+    Unreachable,
+    new_id,
+)
 from umbel.clientapp import error_fields
 from umbel.deployment.atomic import PRIVATE, private_folder, write_atomically
 from umbel.deployment.errors import may_pass
+from umbel.deployment.identity import Identity
 from umbel.deployment.node.apps import app_folder
 from umbel.deployment.node.connection import Connection, connected
 from umbel.deployment.node.delivery import deliver
 from umbel.deployment.node.guard import Guard
 from umbel.deployment.node.journal import Failure, Journal, Outcome, check_names
 from umbel.deployment.node.objects import ObjectCache
+from umbel.deployment.node.renewal import keep_certificate
 from umbel.deployment.node.runs import LocalRun
 from umbel.deployment.node.settings import NodeEvent, NodeSettings, OnEvent
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.records import ErrorCode
+from umbel.records import DEFAULT_CODEC, ErrorCode
 
 T = TypeVar("T")
 
@@ -137,9 +149,10 @@ class Agent:
             self._say("connecting", f"connecting to {self._settings.address}")
             try:
                 held = [*self._tasks, *(outcome.message_id for outcome in self._journal.done())]
-                async with connected(self._settings, self._secret, held) as connection:
+                settings, identity = self._shown()
+                async with connected(settings, self._secret, held) as connection:
                     failures = 0
-                    await self._serve(connection)
+                    await self._serve(connection, identity)
             except UmbelError as error:
                 limit_s = min(_PAUSE_MAX_S, _PAUSE_MIN_S * 2**failures)
                 pause_s = chance.uniform(_PAUSE_MIN_S, limit_s) if failures else _PAUSE_MIN_S
@@ -147,13 +160,26 @@ class Agent:
                 self._say("disconnected", f"{error} (trying again in {pause_s:.1f} s)")
                 await asyncio.sleep(pause_s)
 
-    async def _serve(self, connection: Connection) -> None:
+    def _shown(self) -> tuple[NodeSettings, Identity | None]:
+        """Return what to connect with, with the certificate that is in the folder by now."""
+        folder = self._settings.identity_dir
+        if folder is None:
+            return self._settings, None
+        identity = Identity.load(folder)
+        identity.check_valid(SYSTEM_CLOCK.now())
+        return replace(self._settings, credentials=identity.credentials), identity
+
+    async def _serve(self, connection: Connection, identity: Identity | None) -> None:
         """Take what the server sends until the session ends."""
         self._connection.set_result(connection)
         self._say(
             "connected", f"connected to {self._settings.address} as {connection.welcome.node_id}"
         )
-        beat = asyncio.create_task(connection.beat())
+        beside = {asyncio.create_task(connection.beat())}
+        if identity is not None and (folder := self._settings.identity_dir) is not None:
+            say = partial(self._say, "certificate")
+            keeping = keep_certificate(identity, folder, connection.renewal, say)
+            beside.add(asyncio.create_task(keeping))
         try:
             for outcome in self._journal.done():
                 self._deliver(outcome)
@@ -161,7 +187,7 @@ class Agent:
                 await self._take(message, connection)
         finally:
             self._connection = asyncio.Future()
-            await _end({beat, *self._deliveries})
+            await _end({*beside, *self._deliveries})
 
     async def _take(self, message: wire.ToNode, connection: Connection) -> None:
         match message.WhichOneof("kind"):
@@ -245,6 +271,12 @@ class Agent:
     async def _execute(self, task: wire.Task, node_id: int) -> Outcome:
         if self._guard is not None:
             self._guard.admit(task)
+        if (task.codec or DEFAULT_CODEC) not in self._settings.codecs:
+            raise ProtocolError(
+                f"the message was made for a node that reads {task.codec or DEFAULT_CODEC!r}, and "
+                f"this one reads {', '.join(self._settings.codecs)}",
+                hint="what is sent from now on fits; or start the node with that codec as well",
+            )
         try:
             run = await self._run_of(task.run, node_id)
         except UmbelError as error:

@@ -15,6 +15,7 @@ from umbel.deployment.channel import Credentials
 from umbel.deployment.loopthread import LoopThread
 from umbel.deployment.node.agent import run_node
 from umbel.deployment.node.settings import NodeEvent, NodeSettings, OnEvent, read_policy
+from umbel.records import DEFAULT_CODEC
 
 
 def start_client(
@@ -31,6 +32,7 @@ def start_client(
     max_wait_s: float | None = 300.0,
     on_event: OnEvent | None = None,
     policy: Path | str | None = None,
+    codec: str = DEFAULT_CODEC,
 ) -> None:
     """Be a client of a server until its run is over.
 
@@ -66,6 +68,8 @@ def start_client(
     policy : path, optional
         The file of a policy: what may come in and go out. It needs a ``data_dir`` to remember in
         what was spent. The client shares the process, so that its code must be trusted.
+    codec : str
+        The format in which contents travel; see :func:`umbel.records.codec_names`.
 
     Raises
     ------
@@ -97,6 +101,7 @@ def start_client(
             credentials=credentials,
             name=name or socket.gethostname(),
             policy=None if policy is None else read_policy(policy),
+            codecs=(codec,),
         )
         loop = stack.enter_context(LoopThread())
         loop.call(_until_over(settings, max_wait_s, on_event))

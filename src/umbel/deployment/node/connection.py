@@ -17,12 +17,12 @@ from umbel.deployment.errors import mapped
 from umbel.deployment.node.settings import NodeSettings
 from umbel.deployment.software import software
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.deployment.wire.umbel_pb2_grpc import NodesStub
+from umbel.deployment.wire.umbel_pb2_grpc import EnrolmentStub, NodesStub
+from umbel.records import DEFAULT_CODEC
 
 T = TypeVar("T")
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
-CODEC = "safetensors"
 
 _EOF: object = vars(grpc.aio)["EOF"]  # the stubs do not know it
 _GREETING_S = 30.0
@@ -41,10 +41,11 @@ class Connection:
         Set when the session has ended.
     """
 
-    def __init__(self, call: Any, objects: ObjectsClient, welcome: wire.Welcome) -> None:
+    def __init__(self, call: Any, channel: grpc.aio.Channel, welcome: wire.Welcome) -> None:
         self._call = call
         self._sending = asyncio.Lock()
-        self.objects = objects
+        self._enrolment = cast(Any, EnrolmentStub(channel))
+        self.objects = ObjectsClient(channel)
         self.welcome = welcome
         self.lost = asyncio.Event()
 
@@ -120,6 +121,21 @@ class Connection:
             raise Unreachable("the session has ended")
         return task.result()
 
+    async def renewal(self, request_pem: bytes) -> bytes:
+        """Return a new certificate (PEM) for the one that was shown.
+
+        Raises
+        ------
+        UmbelError
+            There is none to be had, for now or for ever.
+        """
+        request = wire.RenewRequest(certificate_request=request_pem)
+        try:
+            reply = await self._enrolment.Renew(request, timeout=_GREETING_S)
+        except grpc.RpcError as error:
+            raise mapped(error) from error
+        return bytes(reply.certificate)
+
     async def leave(self) -> None:
         """Tell the server that nothing will be sent any more."""
         with suppress(grpc.RpcError, asyncio.InvalidStateError):
@@ -151,7 +167,6 @@ async def connected(
     channel = open_channel(settings.address, settings.credentials, server_name=settings.server_name)
     async with channel:
         call = cast(Any, NodesStub(channel)).Connect()
-        objects = ObjectsClient(channel)
         try:
             async with asyncio.timeout(_GREETING_S):
                 await call.write(wire.FromNode(hello=_hello(settings, secret, held)))
@@ -166,7 +181,7 @@ async def connected(
             raise ProtocolError(
                 "the server's first message is no welcome", hint="is it a server of Umbel?"
             )
-        connection = Connection(call, objects, _checked(answer.welcome))
+        connection = Connection(call, channel, _checked(answer.welcome, settings.codecs))
         try:
             yield connection
         finally:
@@ -184,7 +199,7 @@ def _hello(settings: NodeSettings, secret: bytes, held: Sequence[str]) -> wire.H
         tags=dict(settings.tags),
         capacity=settings.max_tasks,
         held=held,
-        codecs=[CODEC],
+        codecs=settings.codecs,
         compressions=[
             *([wire.COMPRESSION_ZSTD] if settings.compress else []),
             wire.COMPRESSION_NONE,
@@ -196,7 +211,7 @@ def _shows_certificate(settings: NodeSettings) -> bool:
     return settings.credentials is not None and bool(settings.credentials.certificate)
 
 
-def _checked(welcome: wire.Welcome) -> wire.Welcome:
+def _checked(welcome: wire.Welcome, codecs: Sequence[str]) -> wire.Welcome:
     if not PROTOCOL_MIN <= welcome.protocol <= PROTOCOL_MAX:
         older, newer = "server", "node"
         if welcome.protocol > PROTOCOL_MAX:
@@ -208,9 +223,10 @@ def _checked(welcome: wire.Welcome) -> wire.Welcome:
             server=welcome.software or None,
             node=software(),
         )
-    if welcome.codec not in ("", CODEC):
+    codec = welcome.codec or DEFAULT_CODEC
+    if codec not in codecs:
         raise ProtocolError(
-            f"the server chose the codec {welcome.codec!r}, which was not offered",
-            hint="upgrade the server",
+            f"the server chose the codec {codec!r}, and was offered {', '.join(codecs)}",
+            hint=f"upgrade the server, or offer {DEFAULT_CODEC!r}",
         )
     return welcome

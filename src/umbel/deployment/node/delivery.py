@@ -59,6 +59,7 @@ async def _reply(connection: Connection, journal: Journal, outcome: Outcome) -> 
             wire.Failure(code=failure.code, kind=failure.kind, reason=failure.reason)
         )
         return reply
+    reply.codec = outcome.codec
     path = journal.reply_path(outcome)
     data = _let_out(path, outcome) if outcome.policy else None
     if outcome.size_bytes <= INLINE_MAX_BYTES:

@@ -43,7 +43,7 @@ from umbel.deployment.node.journal import Failure, Journal, Outcome
 from umbel.deployment.node.ledger import PolicyLedger
 from umbel.deployment.node.settings import NodeEvent, OnEvent
 from umbel.deployment.wire import umbel_pb2 as wire
-from umbel.records import ErrorCode, decode, encode
+from umbel.records import ErrorCode, codec_of
 
 T = TypeVar("T")
 
@@ -176,18 +176,20 @@ class Guard:
     def _check(self, task: wire.Task, body: Path | None, app: str) -> None:
         with self._lock:
             check_budget(self.policy, app, task.message_type, self._account)
-        content = message_content(None if body is None else mapped(body), task.records)
+        arrays = None if body is None else mapped(body)
+        content = message_content(arrays, task.records, task.codec)
         check_content(self.policy, task.message_type, content)
 
     def _released(self, task: wire.Task, body: Path | None, app: str, outcome: Outcome) -> Outcome:
         ids = (task.run.run_id, task.message_id)
-        message = message_content(_own_copy(task, body), task.records)
+        codec = codec_of(task.codec)
+        message = message_content(_own_copy(task, body), task.records, task.codec)
         path = self._journal.reply_path(outcome)
-        reply = decode(self._own_copy_of_reply(path, task))
+        reply = codec.decode(self._own_copy_of_reply(path, task))
         released = release_reply(self.policy, message, reply, normals_of(fresh_key()))
         draft = path.with_suffix(".released")
         with draft.open("wb", buffering=0) as file:
-            size, digest = write_hashed(file, encode(released.content))
+            size, digest = write_hashed(file, codec.encode(released.content))
         with self._lock:
             # From here on it counts, though a crash before the journal's commit keeps it here.
             spent = released.noise_multipliers
@@ -195,7 +197,7 @@ class Guard:
             self._ledger.append(entry, durable=bool(spent))
         os.replace(draft, path)
         has_state = bool(outcome.has_state)
-        return Outcome(*ids, size, digest, None, has_state, self.policy.digest)
+        return Outcome(*ids, size, digest, None, has_state, self.policy.digest, task.codec)
 
     def _own_copy_of_reply(self, path: Path, task: wire.Task) -> bytes:
         limit = 0 if self.policy.arrays is None else self.policy.arrays.max_bytes

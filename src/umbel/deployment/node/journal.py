@@ -68,6 +68,8 @@ class Outcome:
         Whether there is a new state.
     policy : str
         Digest of the policy under which it may leave; empty where there is none.
+    codec : str
+        In which the reply's body is written; empty for the default one.
     """
 
     run_id: str
@@ -77,6 +79,7 @@ class Outcome:
     failure: Failure | None = None
     has_state: bool = False
     policy: str = ""
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True)

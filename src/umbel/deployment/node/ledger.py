@@ -14,7 +14,7 @@ from umbel.deployment.atomic import PRIVATE, private_folder
 
 
 class PolicyLedger:
-    """A file that only grows, for one process at a time.
+    """A file that only grows, for one process at a time; it may be append-only (``chattr +a``).
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class PolicyLedger:
     Raises
     ------
     ConfigError
-        Another node uses it.
+        Another node uses it; or it is append-only and ends in half a line.
     JournalCorrupt
         A line cannot be read that is not the last: a crash can only have cut that one.
     """
@@ -32,7 +32,7 @@ class PolicyLedger:
     def __init__(self, file: Path) -> None:
         private_folder(file.parent)
         self._path = file
-        self._fd = os.open(file, os.O_RDWR | os.O_CREAT, PRIVATE)
+        self._fd = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, PRIVATE)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -79,7 +79,7 @@ class PolicyLedger:
             )
         line = json.dumps(entry).encode() + b"\n"
         while line:
-            written = os.pwrite(self._fd, line, self._size)
+            written = os.write(self._fd, line)
             self._size += written
             line = line[written:]
         if durable:
@@ -93,5 +93,14 @@ class PolicyLedger:
         """Cut off what a crash has left of a line; return the size of the rest."""
         data = self._path.read_bytes()
         size = data.rfind(b"\n") + 1
-        os.ftruncate(self._fd, size)
+        if size < len(data):
+            try:
+                os.ftruncate(self._fd, size)
+            except PermissionError:
+                os.close(self._fd)
+                raise ConfigError(
+                    "the policy's ledger ends in half a line, and may only be appended to",
+                    hint="chattr -a FILE, start the node, chattr +a FILE",
+                    file=self._path,
+                ) from None
         return size

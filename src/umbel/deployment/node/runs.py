@@ -111,6 +111,7 @@ class LocalRun:
                 ],
                 "body": None if body is None else str(body),
                 "records": b64encode(task.records).decode(),
+                "codec": task.codec,
                 "state": str(desk.state),
                 "new_state": str(desk.new_state),
                 "reply": str(desk.reply),
@@ -134,7 +135,8 @@ class LocalRun:
                 raise
             if "failure" in answer:
                 return Outcome(*ids, failure=_failure(answer["failure"]))
-            return Outcome(*ids, answer["size_bytes"], answer["hash"], None, answer["has_state"])
+            size, digest, has_state = answer["size_bytes"], answer["hash"], answer["has_state"]
+            return Outcome(*ids, size, digest, has_state=has_state, codec=task.codec)
         kind = str(death.context.get("kind", "NodeLost"))
         reason = f"{ATTEMPTS} attempts ended in the death of the client's process; the last time "
         failure = Failure(int(ErrorCode.CLIENT_APP_CRASHED), kind, reason + death.message)

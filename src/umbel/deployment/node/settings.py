@@ -10,6 +10,7 @@ from pathlib import Path
 from umbel.base import ConfigError, Scalar
 from umbel.clientapp import ClientApp, Policy, parse_policy
 from umbel.deployment.channel import Credentials
+from umbel.records import DEFAULT_CODEC, codec_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class NodeSettings:
         its state: while one trains, the next is fetched.
     credentials : Credentials, optional
         For TLS.
+    identity_dir : Path, optional
+        The folder of the ``Identity`` to show in their place. Its certificate is renewed in time.
     server_name : str, optional
         The name in the server's certificate, if it is not that of the host.
     name : str
@@ -53,6 +56,9 @@ class NodeSettings:
     compress : bool
         Whether transfers may be compressed. It helps where the connection is slower than some
         100 MB/s and the models are not dense noise, and costs time elsewhere.
+    codecs : tuple of str
+        The formats in which contents may travel, best first; the server takes the first that it
+        knows.
     threads : int, optional
         How many threads numeric libraries use. By default 1 in a run with a seed, so that its
         result is that of the simulation to the last bit, and otherwise as many as they choose.
@@ -64,6 +70,8 @@ class NodeSettings:
     ------
     ConfigError
         A setting is not possible.
+    MissingDependency
+        A codec needs a library that is not installed.
     """
 
     address: str
@@ -76,22 +84,29 @@ class NodeSettings:
     tags: Mapping[str, str] = field(default_factory=dict)
     max_tasks: int = 1
     credentials: Credentials | None = None
+    identity_dir: Path | None = None
     server_name: str | None = None
     name: str = field(default_factory=socket.gethostname)
     cache_max_bytes: int = 16 * 1024**3
     compress: bool = False
+    codecs: tuple[str, ...] = (DEFAULT_CODEC,)
     threads: int | None = None
     policy: Policy | None = None
 
     def __post_init__(self) -> None:
         # A worker's working folder is another one.
         object.__setattr__(self, "data_dir", self.data_dir.absolute())
-        if self.app is not None:
-            object.__setattr__(self, "app", self.app.absolute())
+        for name in ("app", "identity_dir"):
+            if (folder := getattr(self, name)) is not None:
+                object.__setattr__(self, name, folder.absolute())
         if self.max_tasks < 1:
             raise ConfigError(f"a node takes 1 task at least, not {self.max_tasks}")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"numeric libraries use 1 thread at least, not {self.threads}")
+        if not self.codecs:
+            raise ConfigError("a node has one codec at least", hint=f"give {DEFAULT_CODEC!r}")
+        for name in self.codecs:
+            codec_of(name)
         own = [app for app in (self.app, self.client_app) if app is not None]
         if len(own) > 1 or (own and (self.trust or self.trust_any)):
             raise ConfigError(
@@ -140,7 +155,7 @@ class NodeEvent:
         ``"connecting"``, ``"connected"``, ``"disconnected"``, ``"accepted"``, ``"started"``,
         ``"finished"``, ``"failed"``, ``"acknowledged"``, ``"cancelled"``, ``"run_over"``,
         ``"output"``, ``"worker"``, ``"policy"``, ``"refused"``, ``"withheld"``, ``"dismissed"``,
-        ``"leaving"`` or ``"left"``.
+        ``"certificate"``, ``"leaving"`` or ``"left"``.
     text : str
         What happened, in words.
     run_id, message_id : str

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import grpc.aio
 
 from umbel.base import NotAllowed, NotAuthenticated
-from umbel.deployment.certificates import Principal, principal_of
+from umbel.deployment.certificates import Principal, principal_of, valid_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +21,12 @@ class Caller:
     ----------
     principal : Principal or None
         What the certificate says; ``None`` without TLS, where everybody may do everything.
+    valid_until : float
+        When the certificate ends, in seconds since the Unix epoch; a connection may outlive it.
     """
 
     principal: Principal | None
+    valid_until: float = inf
 
     @property
     def name(self) -> str:
@@ -70,7 +74,7 @@ class Callers:
     def __init__(self, *, insecure: bool, check: Callable[[Principal], None]) -> None:
         self._insecure = insecure
         self._check = check
-        self._by_certificate: dict[bytes, Principal] = {}
+        self._by_certificate: dict[bytes, Caller] = {}
 
     def known(self, context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
         """Return who calls.
@@ -87,11 +91,12 @@ class Callers:
         shown = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
         if shown is None:
             raise NotAuthenticated("no certificate was shown", hint="join with a token first")
-        principal = self._by_certificate.get(shown)
-        if principal is None:
-            principal = principal_of(shown)
+        caller = self._by_certificate.get(shown)
+        if caller is None:
+            caller = Caller(principal_of(shown), valid_until(shown))
             if len(self._by_certificate) >= 10_000:
                 self._by_certificate.clear()
-            self._by_certificate[shown] = principal
-        self._check(principal)
-        return Caller(principal)
+            self._by_certificate[shown] = caller
+        assert caller.principal is not None  # its certificate names one
+        self._check(caller.principal)
+        return caller

@@ -18,7 +18,7 @@ from umbel.deployment.channel import open_blocking_channel
 from umbel.deployment.server.hosting import carry_through, run_app
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsStub
-from umbel.serverapp import Run, ServerApp, read_log
+from umbel.serverapp import Grid, Run, ServerApp, read_log
 from umbel.store import ObjectStore
 
 
@@ -70,8 +70,8 @@ def _serve(begin: wire.BeginReply, stub: ServerAppsStub) -> None:
     carry_through(run, began, lambda: _run_main(begin, run, stub), pauses=Interrupted)
 
 
-def _run_main(begin: wire.BeginReply, run: Run, stub: ServerAppsStub) -> Any:
-    """Load the server app, run its main function, and return what it returns."""
+def _run_main(begin: wire.BeginReply, run: Run, stub: ServerAppsStub) -> tuple[Any, Grid]:
+    """Load the server app and run its main function."""
     set_up(begin.run.setup or None)
     app = load_object(begin.server_app, Path(begin.app_dir))
     if not isinstance(app, ServerApp):

@@ -1,4 +1,4 @@
-"""The server's end of ``Enrolment``: a token becomes a certificate of one's own."""
+"""The server's end of ``Enrolment``: a token, or a certificate that ends, becomes a new one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc.aio
 
+from umbel.base import NotAuthenticated
 from umbel.coordinator import NodeJoined, TokenCreated, TokenUsed
 from umbel.deployment.authority import Authority
 from umbel.deployment.certificates import Principal, key_fingerprint
@@ -16,16 +17,17 @@ from umbel.deployment.tokens import Grant, grant_of
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import EnrolmentServicer
 
-CERTIFICATE_DAYS = 365
-
 
 class EnrolmentService(EnrolmentServicer):
-    """Gives certificates to those who show the bootstrap certificate of a join token."""
+    """Gives certificates to those who show a join token's bootstrap certificate, or their own."""
 
-    def __init__(self, plane: Plane, callers: Callers, authority: Authority) -> None:
+    def __init__(
+        self, plane: Plane, callers: Callers, authority: Authority, certificate_days: float
+    ) -> None:
         self._plane = plane
         self._callers = callers
         self._authority = authority
+        self._days = certificate_days
 
     @refusing
     async def Enrol(  # noqa: N802  the name is the wire's
@@ -34,10 +36,24 @@ class EnrolmentService(EnrolmentServicer):
         caller = self._callers.known(context).require("join")
         assert caller.principal is not None  # there is no enrolment without TLS
         who = await self._admit(grant_of(caller.principal), request)
-        certificate = self._authority.sign_request(
-            request.certificate_request, who, CERTIFICATE_DAYS
-        )
-        return wire.EnrolReply(certificate=certificate, principal=f"{who.role}/{who.name}")
+        return self._signed(request.certificate_request, who)
+
+    @refusing
+    async def Renew(  # noqa: N802
+        self, request: wire.RenewRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> wire.EnrolReply:
+        caller = self._callers.known(context).require("node", "user", "admin")
+        assert caller.principal is not None  # there is no enrolment without TLS
+        if self._plane.clock.now() > caller.valid_until:
+            raise NotAuthenticated(
+                "the certificate has expired on this connection", hint="join with a new token"
+            )
+        # Whatever key it is for: who is shut out is known by the name, and stays out.
+        return self._signed(request.certificate_request, caller.principal)
+
+    def _signed(self, request_pem: bytes, who: Principal) -> wire.EnrolReply:
+        certificate = self._authority.sign_request(request_pem, who, self._days)
+        return wire.EnrolReply(certificate=certificate, principal=str(who))
 
     async def _admit(self, grant: Grant, request: wire.EnrolRequest) -> Principal:
         """Use the token up, and return who its bearer is from now on."""

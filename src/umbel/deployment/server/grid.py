@@ -8,14 +8,24 @@ from typing import Any
 
 import grpc
 
-from umbel.base import NotEnoughNodes, ProtocolError, UsageError
+from umbel.base import NotEnoughNodes, UmbelError, UsageError
 from umbel.deployment.errors import mapped
 from umbel.deployment.server.cohort import Cohort
 from umbel.deployment.server.mapped import MappedFiles
 from umbel.deployment.server.outgoing import Outbox, put
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsStub
-from umbel.records import ArrayRecord, Error, ErrorCode, Message, RecordDict, decode, encode
+from umbel.records import (
+    DEFAULT_CODEC,
+    ArrayRecord,
+    Error,
+    ErrorCode,
+    Message,
+    RecordDict,
+    codec_of,
+    decode,
+    encode,
+)
 from umbel.serverapp import Folded, Grid, Replies, Run, StoredArrays, no_reply
 from umbel.store import ObjectStore
 from umbel.updates import Aggregator
@@ -43,6 +53,7 @@ class NetworkGrid(Grid):
         self._objects = objects
         self._outbox = Outbox(run, objects)
         self._files = MappedFiles()
+        self._codecs: dict[int, str] = {}
         self._pushed: dict[str, Message] = {}
         self._done: list[str] = []
 
@@ -115,7 +126,7 @@ class NetworkGrid(Grid):
     def publish(self, arrays: ArrayRecord) -> ArrayRecord:
         """Write the model to the object store once, and return views of what was written."""
         written = self._outbox.known({"arrays": arrays})
-        if written is None:
+        if written is None or not self._objects.touch(written.hash):
             written = put(self._objects, encode(RecordDict({"arrays": arrays})))
         views = self._open(written).array_records["arrays"]
         self._outbox.know({"arrays": views}, written)
@@ -136,12 +147,16 @@ class NetworkGrid(Grid):
     def _nodes(self, at_least: int, timeout_s: float) -> Sequence[int]:
         request = wire.NodesRequest(run_id=self._run.run_id, at_least=at_least, timeout_s=timeout_s)
         try:
-            return tuple(self._stub.ConnectedNodes(request).node_ids)
+            reply = self._stub.ConnectedNodes(request)
         except grpc.RpcError as error:
             raise mapped(error) from error
+        self._codecs.update({node: reply.codecs.get(node, "") for node in reply.node_ids})
+        return tuple(reply.node_ids)
 
     def _push(self, messages: list[Message]) -> None:
-        outgoing = self._outbox.write(messages)
+        if not self._codecs.keys() >= {message.metadata.dst_node_id for message in messages}:
+            self._nodes(0, 0.0)  # nobody has asked for them yet
+        outgoing = self._outbox.write(messages, self._codecs)
         # In parts, since a request has a bound in size.
         for first in range(0, len(outgoing), 1000):
             request = wire.PushMessagesRequest(
@@ -211,17 +226,25 @@ class NetworkGrid(Grid):
             return Message(error, reply_to=request)
         try:
             is_inline = reply.WhichOneof("outcome") == "content"
-            content = decode(reply.content) if is_inline else self._open(reply.body)
-        except ProtocolError as error:
+            if is_inline:
+                content = codec_of(reply.codec).decode(reply.content)
+            else:
+                content = self._open(reply.body, reply.codec)
+        except UmbelError as error:
             told = Error(
-                ErrorCode.UNKNOWN, f"its reply cannot be read: {error}", kind="ProtocolError"
+                ErrorCode.UNKNOWN, f"its reply cannot be read: {error}", kind=type(error).__name__
             )
             return Message(told, reply_to=request)
         return Message(content, reply_to=request)
 
-    def _open(self, body: wire.Object) -> RecordDict:
+    def _open(self, body: wire.Object, codec: str = "") -> RecordDict:
         path: Path = self._objects.path(body.hash)
-        return decode(self._files.open(path))
+        data = self._files.open(path)
+        if codec not in ("", DEFAULT_CODEC):
+            # Where the arrays are read as views of a file, replies that wait take no memory.
+            content = codec_of(codec).decode(data)
+            data = self._files.hold(encode(content), self._objects.folder)
+        return decode(data)
 
     def _release(self, ids: list[str]) -> None:
         if not ids:

@@ -9,14 +9,14 @@ from umbel.base import SYSTEM_CLOCK
 from umbel.deployment.server.grid import NetworkGrid
 from umbel.deployment.wire.umbel_pb2_grpc import ServerAppsStub
 from umbel.records import Context, RecordDict
-from umbel.serverapp import Run, ServerApp, conclude, note_failure, note_success
+from umbel.serverapp import Grid, Run, ServerApp, conclude, note_failure, note_success
 from umbel.store import ObjectStore
 
 
 def carry_through(
     run: Run,
     began: Mapping[str, Any],
-    main: Callable[[], Any],
+    main: Callable[[], tuple[Any, Grid]],
     pauses: type[BaseException] | tuple[()] = (),
 ) -> Any:
     """Run a server app's main, log how the run began and how it ended, and close the run.
@@ -28,14 +28,14 @@ def carry_through(
     began : mapping
         What the log says beside that of how the run began: ``app``, ``app_dir``, ``nodes``.
     main : callable
-        Runs the app.
+        Runs the app, as :func:`run_app` does.
     pauses : exception class, optional
         After it the run goes on later: nothing has ended.
 
     Returns
     -------
     object
-        What ``main`` returned.
+        What the app's main returned.
     """
     start = SYSTEM_CLOCK.monotonic()
     try:
@@ -51,8 +51,8 @@ def carry_through(
                 workers=None,
                 run_config=run.run_config,
             )
-        value = main()
-        rounds, sha256 = conclude(run, value)
+        value, grid = main()
+        rounds, sha256 = conclude(run, value, grid.stored)
     except pauses:
         raise
     except BaseException as error:
@@ -68,9 +68,9 @@ def carry_through(
 
 def run_app(
     app: ServerApp, run: Run, stub: ServerAppsStub, objects: ObjectStore, *, seeded: bool
-) -> Any:
-    """Run the app's main function over the network's grid, and return what it returns."""
+) -> tuple[Any, Grid]:
+    """Run the app's main function over the network's grid; return what it returns, and the grid."""
     if seeded:
         run.seeds.child("server").seed_globals()
     grid = NetworkGrid(run, stub, objects)
-    return app(grid, Context(run.run_id, 0, {}, RecordDict(), dict(run.run_config)))
+    return app(grid, Context(run.run_id, 0, {}, RecordDict(), dict(run.run_config))), grid

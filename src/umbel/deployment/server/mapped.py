@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import mmap
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from weakref import WeakSet
+
+from umbel.base import write_all
 
 _EVERY_S = 0.005
 _WORTH_BYTES = 16 * 1024 * 1024
@@ -24,7 +28,16 @@ class MappedFiles:
         with path.open("rb") as file:
             if not path.stat().st_size:
                 return memoryview(b"")  # nothing cannot be mapped
-            mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            return self._map(file)
+
+    def hold(self, buffers: Iterable[bytes | memoryview], folder: Path) -> memoryview:
+        """Return the bytes of the buffers, out of memory: in a nameless file in the folder."""
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            write_all(file, buffers)
+            return self._map(file)
+
+    def _map(self, file: IO[bytes]) -> memoryview:
+        mapping = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         if len(mapping) >= _WORTH_BYTES:
             self._open.add(mapping)
         return memoryview(mapping)

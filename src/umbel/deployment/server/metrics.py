@@ -9,12 +9,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from umbel.deployment.server.certificate import ServerCertificate
 from umbel.deployment.server.plane import Plane
 
 
 class _PlaneCollector(Collector):
-    def __init__(self, plane: Plane) -> None:
+    def __init__(self, plane: Plane, certificate: ServerCertificate | None) -> None:
         self._plane = plane
+        self._certificate = certificate
 
     def collect(self) -> Iterator[Metric]:
         state = self._plane.state
@@ -40,10 +42,18 @@ class _PlaneCollector(Collector):
         for status in sorted(set(statuses)):
             runs.add_metric([status], statuses.count(status))
         yield runs
+        ends = GaugeMetricFamily(
+            "umbel_certificate_end_seconds",
+            "When a certificate ends, since the Unix epoch.",
+            labels=["of"],
+        )
+        for of, end in () if self._certificate is None else self._certificate.ends().items():
+            ends.add_metric([of], end)
+        yield ends
 
 
-def plane_registry(plane: Plane) -> CollectorRegistry:
-    """Return the figures of a plane, for Prometheus."""
+def plane_registry(plane: Plane, certificate: ServerCertificate | None) -> CollectorRegistry:
+    """Return the figures of a plane and the ends of the certificates, for Prometheus."""
     registry = CollectorRegistry()
-    registry.register(_PlaneCollector(plane))
+    registry.register(_PlaneCollector(plane, certificate))
     return registry

@@ -28,6 +28,7 @@ from umbel.deployment.server.plane import Plane
 from umbel.deployment.software import software
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.deployment.wire.umbel_pb2_grpc import NodesServicer
+from umbel.records import DEFAULT_CODEC, codec_names
 
 PROTOCOL_MIN = PROTOCOL_MAX = 1
 HEARTBEAT_S = 15.0
@@ -54,11 +55,12 @@ class NodesService(NodesServicer):
         try:
             hello = await _first(incoming)
             protocol = _protocol(hello)
+            codec = _codec(hello)
             node_id = await self._identify(hello, context)
         except UmbelError as error:
             await abort_with(context, error)
         session, queue = plane.open_session()
-        yield _welcome(hello, protocol, node_id, plane.clock.now())
+        yield _welcome(hello, protocol, codec, node_id, plane.clock.now())
         reader = asyncio.create_task(self._read(incoming, node_id, session, queue))
         try:
             plane.submit(
@@ -71,6 +73,7 @@ class NodesService(NodesServicer):
                 )
             )
             plane.software[node_id] = hello.software
+            plane.codecs[node_id] = "" if codec == DEFAULT_CODEC else codec
             await plane.nodes_changed()
             while (item := await queue.get()) is not None:
                 yield item
@@ -155,7 +158,7 @@ class NodesService(NodesServicer):
                     f"a reply of {len(reply.content)} bytes is too large for the stream",
                     hint=f"push what is larger than {CONTENT_MAX_BYTES} bytes as an object",
                 )
-            return Answer(content=reply.content)
+            return Answer(content=reply.content, codec=reply.codec)
         if outcome != "body" or self._plane.objects.size(reply.body.hash) is None:
             raise ProtocolError(
                 "the reply names an object that is not here",
@@ -163,7 +166,8 @@ class NodesService(NodesServicer):
                 message_id=reply.message_id,
             )
         self._plane.objects.touch(reply.body.hash)
-        return Answer(object=Object(reply.body.hash, reply.body.size_bytes))
+        body = Object(reply.body.hash, reply.body.size_bytes)
+        return Answer(object=body, codec=reply.codec)
 
 
 async def _first(incoming: AsyncIterator[wire.FromNode]) -> wire.Hello:
@@ -188,7 +192,19 @@ def _protocol(hello: wire.Hello) -> int:
     )
 
 
-def _welcome(hello: wire.Hello, protocol: int, node_id: int, now: float) -> wire.ToNode:
+def _codec(hello: wire.Hello) -> str:
+    """Return the first of the node's codecs that is known here."""
+    offered, known = list(hello.codecs) or [DEFAULT_CODEC], codec_names()
+    for name in offered:
+        if name in known:
+            return name
+    raise ProtocolError(
+        f"the node reads contents as {', '.join(offered)[:200]}, the server as {', '.join(known)}",
+        hint=f"let the node offer {DEFAULT_CODEC!r} as well, or install its codec on the server",
+    )
+
+
+def _welcome(hello: wire.Hello, protocol: int, codec: str, node_id: int, now: float) -> wire.ToNode:
     zstd = wire.COMPRESSION_ZSTD in hello.compressions
     return wire.ToNode(
         welcome=wire.Welcome(
@@ -197,7 +213,7 @@ def _welcome(hello: wire.Hello, protocol: int, node_id: int, now: float) -> wire
             software=software(),
             heartbeat_s=HEARTBEAT_S,
             server_time_s=now,
-            codec="safetensors",
+            codec=codec,
             compression=wire.COMPRESSION_ZSTD if zstd else wire.COMPRESSION_NONE,
         )
     )

@@ -134,6 +134,7 @@ class Plane:
         self._unwanted: set[str] = set()
         self._lent: dict[str, set[str]] = {}
         self.software: dict[int, str] = {}
+        self.codecs: dict[int, str] = {}
 
     def replay(self) -> None:
         """Bring the state to where the journal ends.

@@ -40,4 +40,5 @@ class RunSpec:
             ttl_s=message.expires_at - message.created_at,
             body=None if body is None else wire.Object(hash=body.hash, size_bytes=body.size_bytes),
             records=message.records,
+            codec=message.codec,
         )

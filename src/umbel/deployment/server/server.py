@@ -16,10 +16,12 @@ from grpc_health.v1._async import HealthServicer
 
 from umbel.base import SYSTEM_CLOCK, ConfigError, NotFound, Revoked, sync
 from umbel.coordinator import RunEnded, RunErased, may_pull, may_push
+from umbel.deployment.addresses import reached_at
 from umbel.deployment.bundle import unpack_bundle
 from umbel.deployment.certificates import Principal
-from umbel.deployment.channel import Credentials, server_options
+from umbel.deployment.channel import server_options
 from umbel.deployment.server.callers import Caller, Callers
+from umbel.deployment.server.certificate import ServerCertificate
 from umbel.deployment.server.enrolment import EnrolmentService
 from umbel.deployment.server.http import HttpServer, http_app
 from umbel.deployment.server.launcher import Launcher
@@ -80,7 +82,9 @@ class Server:
         self.draining = False
         self._grpc: list[grpc.aio.Server] = []
         self._http: HttpServer | None = None
-        self._timer: asyncio.Task[None] | None = None
+        self._timers: list[asyncio.Task[None]] = []
+        keys = None if settings.insecure else settings.credentials
+        self._certificate = None if keys is None else ServerCertificate(settings, keys)
 
     async def start(self) -> None:
         """Replay the journal, listen, and launch the runs that are running.
@@ -106,7 +110,10 @@ class Server:
             )
         if settings.authority is not None:
             umbel_pb2_grpc.add_EnrolmentServicer_to_server(
-                EnrolmentService(self.plane, callers, settings.authority), public
+                EnrolmentService(
+                    self.plane, callers, settings.authority, settings.certificate_days
+                ),
+                public,
             )
         healthy = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(healthy, public)
@@ -122,11 +129,13 @@ class Server:
             await server.start()
         await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
         if settings.http_port is not None:
-            app = http_app(plane_registry(self.plane), self._not_ready)
+            app = http_app(plane_registry(self.plane, self._certificate), self._not_ready)
             self._http = HttpServer(app, settings.host, settings.http_port)
             await self._http.start()
         self.plane.begin()
-        self._timer = asyncio.create_task(self.plane.keep_time())
+        self._timers.append(asyncio.create_task(self.plane.keep_time()))
+        if self._certificate is not None:
+            self._timers.append(asyncio.create_task(self._certificate.keep()))
 
     async def serve(self, ended: asyncio.Event) -> None:
         """Wait until it is to end.
@@ -136,12 +145,12 @@ class Server:
         ConfigError
             The journal cannot be written any more, so that nothing can be promised.
         """
-        assert self._timer is not None  # it was started
         waiting = asyncio.create_task(ended.wait())
-        await asyncio.wait({waiting, self._timer}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({waiting, *self._timers}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        if self._timer.done():
-            await self._timer
+        for timer in self._timers:
+            if timer.done():
+                await timer
 
     async def close(self) -> None:
         """End in order: no new work, streams closed, server apps ended; runs go on next time."""
@@ -151,9 +160,9 @@ class Server:
             await server.stop(_GRACE_S if server is self._grpc[-1] else 0.5)
         if self._http is not None:
             await self._http.close()
-        if self._timer is not None:
-            self._timer.cancel()
-            await asyncio.wait({self._timer})
+        for timer in self._timers:
+            timer.cancel()
+        await asyncio.gather(*self._timers, return_exceptions=True)
         await self.plane.settled()  # which may have more to erase
         await asyncio.gather(*self._ending.values(), return_exceptions=True)
         await self.plane.settled()
@@ -165,13 +174,12 @@ class Server:
         try:
             if settings.insecure:
                 return server.add_insecure_port(address)
-            if settings.credentials is None:
+            if self._certificate is None:
                 raise ConfigError(
                     "a server needs a certificate",
                     hint="make one with: umbel server init; or try it out with --insecure",
                 )
-            tls = _tls(settings.credentials, ask=settings.client_certificates)
-            return server.add_secure_port(address, tls)
+            return server.add_secure_port(address, self._certificate.for_handshakes())
         except RuntimeError as error:
             raise ConfigError(
                 f"{address} cannot be listened on: {error}",
@@ -179,6 +187,11 @@ class Server:
             ) from error
 
     def _check(self, principal: Principal) -> None:
+        if str(principal) in self._settings.revoked:
+            raise Revoked(
+                f"{principal} was shut out",
+                hint="ask the server's admin for a token of another name",
+            )
         if principal.role != "node":
             return
         node = self.plane.state.nodes.get(int(principal.name))
@@ -198,7 +211,7 @@ class Server:
             return create_token(
                 authority,
                 granted_role(request.role),
-                self._settings.addresses or (f"{self._settings.host}:{self.port}",),
+                reached_at(self._settings.addresses, self._settings.host, self.port),
                 request.ttl_s or _TOKEN_S,
                 request.name or None,
                 SYSTEM_CLOCK,
@@ -256,14 +269,6 @@ class Server:
 
     def _not_ready(self) -> str | None:
         return "the server is about to end" if self.draining else None
-
-
-def _tls(credentials: Credentials, *, ask: bool) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(credentials.key, credentials.certificate)],
-        root_certificates=credentials.authority if ask else None,
-        require_client_auth=ask,
-    )
 
 
 def _remove_folder(folder: Path) -> None:

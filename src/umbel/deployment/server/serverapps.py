@@ -67,7 +67,9 @@ class ServerAppsService(ServerAppsServicer):
         self, request: wire.NodesRequest, context: _Context
     ) -> wire.ConnectedNodesReply:
         nodes = await self._plane.connected(request.at_least, request.timeout_s)
-        return wire.ConnectedNodesReply(node_ids=nodes)
+        known = self._plane.codecs
+        codecs = {node: known[node] for node in nodes if known.get(node)}
+        return wire.ConnectedNodesReply(node_ids=nodes, codecs=codecs)
 
     @refusing
     async def PushMessages(  # noqa: N802
@@ -84,6 +86,7 @@ class ServerAppsService(ServerAppsServicer):
                 expires_at=item.created_at + item.ttl_s,
                 body=Object(item.body.hash, item.body.size_bytes) if item.body.hash else None,
                 records=item.records,
+                codec=item.codec,
             )
             for item in request.messages
         )
@@ -142,7 +145,7 @@ class ServerAppsService(ServerAppsServicer):
         return wire.EndReply()
 
     def _reply(self, name: str, answer: Answer) -> wire.MessageReply:
-        reply = wire.Reply(message_id=name)
+        reply = wire.Reply(message_id=name, codec=answer.codec)
         if answer.failure is not None:
             failure = answer.failure
             reply.failure.CopyFrom(

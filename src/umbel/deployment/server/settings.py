@@ -8,6 +8,7 @@ from pathlib import Path
 from umbel.base import SYSTEM_CLOCK, ConfigError
 from umbel.coordinator import Limits
 from umbel.deployment.authority import Authority
+from umbel.deployment.certificates import Principal
 from umbel.deployment.channel import Credentials
 from umbel.deployment.identity import Identity
 
@@ -37,6 +38,12 @@ class ServerSettings:
         are as without TLS.
     authority : Authority or None
         Signs new nodes and users; without it nobody can join.
+    identity_dir : Path or None
+        The folder from which ``credentials`` are, if the certificate is to be renewed in it.
+    certificate_days : float
+        How long certificates are valid that the authority signs.
+    revoked : tuple of str
+        Users and admins whose certificates are refused, ``"user/alice"``.
     objects_max_bytes : int or None
         How much the object store may hold.
     node_grace_s : float
@@ -56,6 +63,9 @@ class ServerSettings:
     credentials: Credentials | None = None
     client_certificates: bool = True
     authority: Authority | None = None
+    identity_dir: Path | None = None
+    certificate_days: float = 365.0
+    revoked: tuple[str, ...] = ()
     objects_max_bytes: int | None = None
     node_grace_s: float = 300.0
     keep_runs_s: float | None = None
@@ -64,6 +74,8 @@ class ServerSettings:
     def __post_init__(self) -> None:
         # The processes of server apps may change their working folder.
         object.__setattr__(self, "data_dir", self.data_dir.absolute())
+        for principal in self.revoked:
+            Principal.parse(principal)  # a slip of the pen would let somebody in
 
     @property
     def limits(self) -> Limits:
@@ -72,6 +84,8 @@ class ServerSettings:
 
     def with_keys(self) -> ServerSettings:
         """Return the settings with the keys that ``umbel server init`` made in the data folder.
+
+        The server's certificate is renewed if it is time, or if that has passed.
 
         Raises
         ------
@@ -87,10 +101,35 @@ class ServerSettings:
                 folder=self.data_dir,
             )
         authority = Authority.load(self.data_dir / "authority")
-        own = Identity.load(self.data_dir / "identity")
-        own.check_valid(SYSTEM_CLOCK.now())
-        return replace(
-            self,
-            credentials=Credentials(authority.ca_pem, own.key_pem, own.cert_pem),
-            authority=authority,
-        )
+        folder, now = self.data_dir / "identity", SYSTEM_CLOCK.now()
+        own = renewed_in_time(folder, authority, self.certificate_days, now)
+        own.check_valid(now)
+        credentials = Credentials(authority.ca_pem, own.key_pem, own.cert_pem)
+        return replace(self, credentials=credentials, authority=authority, identity_dir=folder)
+
+
+def renewed_in_time(folder: Path, authority: Authority, valid_days: float, now: float) -> Identity:
+    """Return a server's identity, with a new certificate if a third of the old one's time is left.
+
+    One that the authority has not signed is its owner's to renew.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the identity; the new certificate is written into it.
+    authority : Authority
+        The server's.
+    valid_days : float
+        How long the new certificate is valid.
+    now : float
+        Seconds since the Unix epoch.
+
+    Raises
+    ------
+    ConfigError
+        There is no identity, or the authority has expired.
+    """
+    own = Identity.load(folder)
+    if now < own.renew_at or not authority.has_signed(own.cert_pem):
+        return own
+    return own.renew(folder, authority.server_renewal(own, valid_days))
