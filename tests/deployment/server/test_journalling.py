@@ -6,9 +6,11 @@ import threading
 import pytest
 
 from umbel.base import ConfigError
-from umbel.coordinator import LaunchRun
+from umbel.coordinator import LaunchRun, NodeJoined
 from umbel.deployment.server import journalling
 from umbel.deployment.server.journalling import Journalling
+from umbel.deployment.server.server import Server
+from umbel.deployment.server.settings import ServerSettings
 from umbel.store import MemoryJournal
 
 
@@ -35,7 +37,12 @@ class Work:
         self.steps = 0
         self.journal = journal
         self.journalling = Journalling(
-            journal, 0, lambda: str(self.steps).encode(), self.done.append, fsync=fsync
+            journal,
+            0,
+            lambda: str(self.steps).encode(),
+            self.done.append,
+            lambda: None,
+            fsync=fsync,
         )
 
     def step(self, durable=True):
@@ -122,5 +129,26 @@ def test_a_journal_that_fails_lets_nothing_happen(fsync):
                 work.step()
         assert work.effects() == []
         assert isinstance(work.journalling.broken, ConfigError)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("fsync", [True, False])
+def test_a_server_whose_journal_fails_ends(tmp_path, monkeypatch, fsync):
+    def fail(entries):
+        raise ConfigError("the disk is full")
+
+    async def main():
+        server = Server(ServerSettings(tmp_path, port=0, insecure=True, fsync=fsync))
+        await server.start()
+        monkeypatch.setattr(server._journal, "append", fail)
+        try:
+            for _ in range(2):  # the second is refused before it happens
+                with pytest.raises(ConfigError, match="full"):
+                    await server.plane.submit(NodeJoined(at=0.0, name="n", fingerprint="f"))
+            with pytest.raises(ConfigError, match="full"):
+                await asyncio.wait_for(server.serve(asyncio.Event()), 10)
+        finally:
+            await server.close()
 
     asyncio.run(main())

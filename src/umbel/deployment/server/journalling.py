@@ -36,6 +36,8 @@ class Journalling:
         Returns what all steps so far amount to.
     carry_out : callable
         Does what an effect says.
+    on_broken : callable
+        Called when the journal cannot be written.
     fsync : bool
         Whether the journal waits for the disk. It does so in a thread then, once for all steps
         that come meanwhile.
@@ -47,6 +49,7 @@ class Journalling:
         entries: int,
         snapshot: Callable[[], bytes],
         carry_out: Callable[[Effect], None],
+        on_broken: Callable[[], None],
         *,
         fsync: bool,
     ) -> None:
@@ -55,6 +58,7 @@ class Journalling:
         self._entries = entries
         self._snapshot = snapshot
         self._carry_out = carry_out
+        self._on_broken = on_broken
         self._fsync = fsync
         self._batch: _Batch | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -122,6 +126,7 @@ class Journalling:
     def _break(self, error: Exception) -> None:
         """Let nothing happen any more: nobody could replay what came after a gap in the journal."""
         self.broken = error
+        self._on_broken()
         if self._batch is not None:
             self._batch.safe.set_exception(error)
 

@@ -124,11 +124,11 @@ class Plane:
         self._stop = stop
         self._erase = erase
         self._fsync = fsync
-        self._journalling = self._journal_of(0)
         self._sessions: dict[int, asyncio.Queue[wire.ToNode | None]] = {}
         self._session_numbers = itertools.count(1)
         self._awaited: dict[str, set[asyncio.Queue[str]]] = {}
         self._changed = asyncio.Event()
+        self._journalling = self._journal_of(0)
         self._nodes_changed = asyncio.Condition()
         self._specs: dict[str, RunSpec] = {}
         self._unwanted: set[str] = set()
@@ -155,6 +155,7 @@ class Plane:
             entries,
             lambda: state_to_json(self.state),
             self._carry_out,
+            self._changed.set,
             fsync=self._fsync,
         )
 
@@ -199,6 +200,7 @@ class Plane:
         """
         sweep_at = self.clock.now()
         while True:
+            self._changed.clear()  # first: what happens from here on is looked at next time
             if self._journalling.broken is not None:
                 raise self._journalling.broken
             now = self.clock.now()
@@ -214,7 +216,6 @@ class Plane:
             wait_s: float | None = max(wake_at - now, 0.001)
             if self._unwanted:
                 wait_s = min(wait_s or _IDLE_OBJECT_S, _IDLE_OBJECT_S)
-            self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait_s)
 
