@@ -79,7 +79,16 @@ def test_the_page_on_the_command_line_names_every_option(request: pytest.Fixture
     page = (request.config.rootpath / "docs" / "cli.md").read_text(encoding="utf-8")
     sections = {text.split("\n", 1)[0]: text for text in page.split("\n## umbel ")}
     commands = ("new", "run", "resume", "ls", "show", "plot", "server", "node", "connect")
-    for command in (*commands, "token create", "log", "stop", "pull", "verify", "conformance"):
+    for command in (
+        *commands,
+        "token create",
+        "log",
+        "stop",
+        "rm",
+        "pull",
+        "verify",
+        "conformance",
+    ):
         text = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"}).stdout
         options = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}
         assert options == set(re.findall(r"^\| `(--[a-z-]+)`", sections[command], re.MULTILINE))

@@ -1,9 +1,11 @@
-"""``umbel ls``, ``umbel show`` and ``umbel plot`` on folders that runs left behind."""
+"""``umbel ls``, ``show``, ``rm`` and ``plot`` on folders that runs left behind."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +125,46 @@ def test_show_of_no_run(umbel: Callable[..., Result]) -> None:
     answer = json.loads(umbel("show", "x", "--json").stdout)
     assert answer["success"] is False
     assert answer["error-code"] == "U101"
+
+
+def test_rm_removes_a_run_that_is_over(
+    umbel: Callable[..., Result], write_run: WriteRun, tmp_path: Path
+) -> None:
+    gone, kept = write_run("a-1", status="failed"), write_run("b-1")
+    result = umbel("rm", "a")
+    assert (result.exit_code, result.stdout) == (0, "a-1 removed\n")
+    assert not gone.exists()
+    assert kept.exists()
+    told = json.loads(umbel("rm", "latest", "--json").stdout)
+    assert told == {"success": True, "run-id": "b-1", "status": "removed"}
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_rm_leaves_a_run_that_may_be_going_on(
+    umbel: Callable[..., Result], write_run: WriteRun
+) -> None:
+    folder = write_run("a", status="unfinished")
+    result = umbel("rm", "a")
+    assert result.exit_code == 2
+    assert "--force" in result.stderr
+    (folder / "checkpoints").mkdir()
+    lock = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.lockf(f, 2); print(); input()"
+    command = [sys.executable, "-c", lock, str(folder / "checkpoints" / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        result = umbel("rm", "a", "--force")
+        holder.communicate(b"\n")
+    assert result.exit_code == 2
+    assert "at work on this run" in result.stderr
+    assert umbel("rm", "a", "--force").exit_code == 0
+    assert not folder.exists()
+
+
+def test_force_is_not_for_servers(umbel: Callable[..., Result]) -> None:
+    result = umbel("rm", "a", "--on", "there", "--force")
+    assert result.exit_code == 2
+    assert "a server knows" in result.stderr
 
 
 @pytest.mark.slow

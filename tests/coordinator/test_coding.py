@@ -18,11 +18,14 @@ from umbel.coordinator import (
     Object,
     ReplyReceived,
     RunEnded,
+    RunErased,
+    RunRemoved,
     RunResumed,
     RunStarted,
     RunSubmitted,
     State,
     TokenCreated,
+    TokensExpired,
     TokenUsed,
     event_from_json,
     event_to_json,
@@ -57,6 +60,7 @@ node = st.integers(0, 2**63)
 events = st.one_of(
     st.builds(TokenCreated, at=at, token=text, role=text, name=text, expires_at=at),
     st.builds(TokenUsed, at=at, token=text, fingerprint=text),
+    st.builds(TokensExpired, at=at),
     st.builds(
         NodeJoined,
         at=at,
@@ -77,6 +81,8 @@ events = st.one_of(
     st.builds(RunStarted, at=at, run=text),
     st.builds(RunEnded, at=at, run=text, status=ends, detail=text),
     st.builds(RunResumed, at=at, run=text),
+    st.builds(RunRemoved, at=at, run=text),
+    st.builds(RunErased, at=at, run=text),
     st.builds(MessagesPushed, at=at, run=text, messages=st.lists(messages, max_size=3).map(tuple)),
     st.builds(ReplyReceived, at=at, node=node, message=text, answer=answers),
     st.builds(MessagesReleased, at=at, run=text, messages=st.lists(text, max_size=3).map(tuple)),
@@ -137,11 +143,20 @@ def test_a_state_comes_back():
     pushed = tuple(Message(id=i, node=0, body=Object("m", 2), **fields) for i in ("x", "y"))
     step(state, MessagesPushed(at=1.0, run="r", messages=pushed))
     step(state, ReplyReceived(at=1.0, node=0, message="x", answer=Answer(content=b"c")))
+    step(state, RunSubmitted(at=1.0, run="s", owner="u", spec=b""))
+    step(state, RunEnded(at=1.0, run="s", status="failed"))
+    step(state, RunRemoved(at=1.0, run="s"))
     again = restore(state_to_json(state), [])
+    assert again.removed == {"s"}
     assert again.durable() == state.durable()
     assert again.waiting == {0: {"y": None}}
     assert again.references == state.references
     assert again.node_of("k") == state.node_of("k")
+
+
+def test_a_snapshot_of_a_release_that_removed_nothing():
+    data = b'{"format":1,"nodes":[],"tokens":{},"runs":[],"messages":[],"members":{}}'
+    assert restore(data, []).durable() == State().durable()
 
 
 @pytest.mark.parametrize(

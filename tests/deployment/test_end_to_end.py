@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from local_deployment import LocalDeployment
+from local_deployment import LocalDeployment, until
 
 from umbel.records import decode
 from umbel.serverapp import read_log
@@ -154,6 +154,33 @@ class TestStopping:
         assert rounds == [1, 2, 3]
         assert model_of(deployment, run_id)["arrays"]["w"].numpy().tolist() == [6.0] * 4
         deployment.umbel("resume", run_id, "--on", "local", "--json", status=2)
+
+
+class TestRemoving:
+    def test_a_run_that_is_over_leaves_nothing(self, deployment, user, tmp_path):
+        gate = tmp_path / "gate"
+        gate.touch()
+        with gate.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            begun = deployment.umbel(
+                *("run", SCENARIOS, "--on", "local", "--json", "-c", f"gate={gate}")
+            )
+            run_id = begun["run-id"]
+            for entry in user.watch(run_id, follow=True):
+                if entry["event"] == "phase_started" and entry["data"]["round"] == 2:
+                    break
+            refused = deployment.umbel("rm", run_id, "--on", "local", "--json", status=2)
+            assert "stop it first" in refused["error-message"]
+            deployment.umbel("stop", run_id, "--on", "local", "--json")
+            at_nodes = [deployment.folder / f"node-{n}" / "runs" / run_id for n in range(2)]
+            until(lambda: all((run / "state").exists() for run in at_nodes))
+            removed = deployment.umbel("rm", run_id, "--on", "local", "--json")
+            assert removed["status"] == "removed"
+        until(lambda: not any(run.exists() for run in (deployment.run_folder(run_id), *at_nodes)))
+        runs = deployment.umbel("ls", "--on", "local", "--json")["runs"]
+        assert run_id not in {run["run-id"] for run in runs}
+        told = deployment.umbel("log", run_id, "--on", "local", "--json", status=2)
+        assert "names no runs there" in json.dumps(told)
 
 
 class TestWhatANodeRuns:

@@ -207,6 +207,7 @@ class TestRoles:
             (runs.List, wire.ListRunsRequest()),
             (runs.Stop, wire.RunRequest()),
             (runs.Resume, wire.RunRequest()),
+            (runs.Remove, wire.RunRequest()),
             (runs.Files, wire.RunRequest()),
             (runs.ListNodes, wire.ListNodesRequest()),
             (runs.RevokeNode, wire.RevokeNodeRequest()),
@@ -224,7 +225,7 @@ class TestRoles:
         run_id = submit(admin)
         bob = peer("user", "bob")
         assert list(bob.runs.List(wire.ListRunsRequest()).runs) == []
-        for call in (bob.runs.Stop, bob.runs.Resume, bob.runs.Files):
+        for call in (bob.runs.Stop, bob.runs.Resume, bob.runs.Files, bob.runs.Remove):
             refused("U307", call, wire.RunRequest(run_id=run_id))
         refused("U307", lambda: next(bob.runs.Watch(wire.WatchRequest(run_id=run_id))))
         admin.stop(run_id)

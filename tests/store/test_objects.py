@@ -285,3 +285,16 @@ def test_a_full_disk_is_named_and_the_upload_goes_on_later(tmp_path):
 def test_a_crash_at_any_line_leaves_nothing_half_under_a_final_name(tmp_path):
     (steps,) = in_a_process(CRASHES, tmp_path)
     assert int(steps) > 50
+
+
+def test_what_is_not_safe_on_the_disk_yet_is_not_there(tmp_path, monkeypatch):
+    store, data = ObjectStore(tmp_path), b"data"
+    name = content_hash([data])
+    seen = []
+    monkeypatch.setattr(
+        "umbel.store.objects.sync", lambda path: seen.append((path, store.size(name)))
+    )
+    store.write(name, 0, data)
+    final = store.finish(name, 4)
+    assert seen == [(tmp_path / "incoming" / name, None), (final.parent, None)]
+    assert store.size(name) == 4

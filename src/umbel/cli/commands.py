@@ -166,6 +166,32 @@ def list_runs(
             print_runs(runs_dir, as_json)
 
 
+@app.command("rm")
+def remove(
+    run: RunName,
+    runs_dir: RunsDir = Path("runs"),
+    on: Annotated[
+        str | None, typer.Option(metavar="CONNECTION", help="A run on this server.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Here: one whose log does not say that it ended, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a run that is over: its folder with the model, the metrics and the log."""
+    from umbel.cli.showing import remove_run
+
+    with reported(as_json):
+        if on is not None:
+            from umbel.cli.remote import remove_remote_run
+
+            if force:
+                raise typer.BadParameter("--force is for runs here: a server knows what has ended")
+            remove_remote_run(run, on, as_json)
+        else:
+            remove_run(run, runs_dir, as_json, force=force)
+
+
 @app.command()
 def show(run: RunName, runs_dir: RunsDir = Path("runs"), as_json: AsJson = False) -> None:
     """Show a run: its configuration, metrics by round, failures, and whether its log is whole."""

@@ -58,6 +58,13 @@ def server(
     objects_max_bytes: Annotated[
         int | None, typer.Option(help="What the object store may hold.")
     ] = None,
+    keep_runs_days: Annotated[
+        float | None,
+        typer.Option(min=0, help="Remove a run so many days after it ended; else kept for ever."),
+    ] = None,
+    fsync: Annotated[
+        bool, typer.Option("--fsync", help="Have the disk keep what is acknowledged; slower.")
+    ] = False,
     certificate_days: CertificateDays = 365,
     revoked: Annotated[
         list[str] | None,
@@ -82,6 +89,8 @@ def server(
             insecure=insecure,
             objects_max_bytes=objects_max_bytes,
             node_grace_s=node_grace_s,
+            keep_runs_s=None if keep_runs_days is None else keep_runs_days * 86_400.0,
+            fsync=fsync,
             certificate_days=certificate_days,
             revoked=tuple(revoked or ()),
         )

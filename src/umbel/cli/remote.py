@@ -171,6 +171,12 @@ def resume_run(run: str, on: str | None, as_json: bool) -> None:
         _print_state(server.resume(_find(server, run)), as_json)
 
 
+def remove_remote_run(run: str, on: str, as_json: bool) -> None:
+    """Have a server forget a run that is over."""
+    with client(on) as server:
+        _print_state(server.remove(_find(server, run)), as_json)
+
+
 def pull_run(run: str, on: str | None, out: Path | None, as_json: bool) -> None:
     """Fetch what a run left behind."""
     with client(on) as server:

@@ -1,7 +1,8 @@
-"""``umbel ls`` and ``umbel show``: what runs left behind."""
+"""``umbel ls``, ``umbel show`` and ``umbel rm``: what runs left behind."""
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from umbel.cli.tables import (
     privacy_text,
     rounds_table,
 )
-from umbel.serverapp import read_log
+from umbel.serverapp import Checkpoints, read_log
 
 _FAILURES_SHOWN = 20
 
@@ -54,6 +55,30 @@ def print_runs(runs_dir: Path, as_json: bool) -> None:
             metrics_text(headline_metrics(history)),
         )
     out.print(table)
+
+
+def remove_run(name: str, runs_dir: Path, as_json: bool, *, force: bool) -> None:
+    """Remove the folder of a run; one that may be going on only by force.
+
+    Raises
+    ------
+    ConfigError
+        The run has not ended, as far as its log tells, or a process is at work on it.
+    """
+    folder = find_run(name, runs_dir)
+    if not force and read_history(folder).status == "unfinished":
+        raise ConfigError(
+            "the log does not say that the run has ended: it is going on, or was killed",
+            hint="end it first; if no process of it is left: --force",
+            run=folder.name,
+        )
+    if (folder / "checkpoints").exists():
+        Checkpoints(folder / "checkpoints").close()  # or else another process is at work on it
+    shutil.rmtree(folder)
+    if as_json:
+        print_json({"success": True, "run-id": folder.name, "status": "removed"})
+    else:
+        console().print(f"{folder.name} removed")
 
 
 def print_run(name: str, runs_dir: Path, as_json: bool) -> None:

@@ -2,13 +2,14 @@
 
 from umbel.coordinator.access import may_pull, may_push, may_read_run
 from umbel.coordinator.coding import event_from_json, event_to_json, state_to_json
-from umbel.coordinator.deadlines import due, next_deadline
+from umbel.coordinator.deadlines import due, next_deadline, outdated
 from umbel.coordinator.effects import (
     Ack,
     CancelTask,
     CloseSession,
     DeleteObject,
     Effect,
+    EraseRun,
     LaunchRun,
     NotifyRun,
     Reject,
@@ -32,6 +33,8 @@ from umbel.coordinator.events import (
     NodeRevoked,
     ReplyReceived,
     RunEnded,
+    RunErased,
+    RunRemoved,
     RunResumed,
     RunStarted,
     RunSubmitted,
@@ -39,6 +42,7 @@ from umbel.coordinator.events import (
     SessionSilent,
     TaskAccepted,
     TokenCreated,
+    TokensExpired,
     TokenUsed,
     VolatileEvent,
 )
@@ -74,6 +78,7 @@ __all__ = [
     "DurableEvent",
     "Effect",
     "EndStatus",
+    "EraseRun",
     "Event",
     "Expired",
     "Failure",
@@ -97,7 +102,9 @@ __all__ = [
     "ReplyReceived",
     "Run",
     "RunEnded",
+    "RunErased",
     "RunOver",
+    "RunRemoved",
     "RunResumed",
     "RunStarted",
     "RunStatus",
@@ -113,6 +120,7 @@ __all__ = [
     "Token",
     "TokenCreated",
     "TokenUsed",
+    "TokensExpired",
     "VolatileEvent",
     "check_state",
     "due",
@@ -123,6 +131,7 @@ __all__ = [
     "may_read_run",
     "must_journal",
     "next_deadline",
+    "outdated",
     "restore",
     "state_to_json",
     "step",

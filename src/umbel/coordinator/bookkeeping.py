@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from heapq import heappush
+from heapq import heapify, heappush
 
 from umbel.coordinator.effects import CancelTask, DeleteObject, Effect, SendTask
 from umbel.coordinator.state import Answer, Message, Object, Sent, Session, State
+
+_SPARE_DEADLINES = 1000
 
 
 def refer(state: State, thing: Object | None) -> None:
@@ -39,11 +41,20 @@ def enqueue(state: State, message: Message) -> None:
     """Have a new message wait for its node."""
     state.waiting.setdefault(message.node, {})[message.id] = None
     heappush(state.expiries, (message.expires_at, message.id))
+    if len(state.expiries) > 2 * len(state.messages) + _SPARE_DEADLINES:
+        _drop_settled(state)
     session = session_of(state, message.node)
     if session is None:
         watch(state, message.node)
     else:
         session.unsent.append(message.id)
+
+
+def _drop_settled(state: State) -> None:
+    """Drop the deadlines of messages that have their answer: they would lie there until then."""
+    waiting = (state.messages[name].message for queue in state.waiting.values() for name in queue)
+    state.expiries[:] = [(message.expires_at, message.id) for message in waiting]
+    heapify(state.expiries)
 
 
 def dequeue(state: State, message: Message, reason: str | None, effects: list[Effect]) -> None:

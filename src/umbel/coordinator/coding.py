@@ -57,6 +57,7 @@ def state_to_json(state: State) -> bytes:
             "runs": [_plain(run) for run in state.runs.values()],
             "messages": [_plain(sent) for sent in state.messages.values()],
             "members": {run: sorted(nodes) for run, nodes in state.members.items()},
+            "removed": sorted(state.removed),
         }
     )
 
@@ -78,7 +79,9 @@ def parts_from_json(data: bytes) -> dict[str, Any]:
         "runs": tuple[Run, ...],
         "messages": tuple[Sent, ...],
         "members": Mapping[str, tuple[int, ...]],
+        "removed": tuple[str, ...],
     }
+    value.setdefault("removed", [])  # earlier releases removed nothing
     if value.keys() != kinds.keys():
         raise JournalCorrupt(f"the snapshot holds {sorted(value)}, not {sorted(kinds)}")
     return {name: _read(kind, value[name], data) for name, kind in kinds.items()}

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from umbel.coordinator.events import Event, Expired, NodeGivenUp, SessionSilent
+from umbel.coordinator.enrolling import is_outdated
+from umbel.coordinator.events import (
+    Event,
+    Expired,
+    NodeGivenUp,
+    RunRemoved,
+    SessionSilent,
+    TokensExpired,
+)
 from umbel.coordinator.state import Session, State
 
 
@@ -34,6 +42,22 @@ def due(state: State, at: float) -> list[Event]:
     live = state.live
     events.extend(SessionSilent(at=at, session=s) for s in _ripe(state, live.silences, at))
     events.extend(NodeGivenUp(at=at, node=n) for n in _ripe(state, live.absences, at))
+    return events
+
+
+def outdated(state: State, at: float) -> list[Event]:
+    """Return the events by which the state forgets what has had its time: hand each to `step`.
+
+    It looks at all runs and tokens: a question for now and then, not for each step.
+    """
+    events: list[Event] = []
+    if any(is_outdated(token, at) for token in state.tokens.values()):
+        events.append(TokensExpired(at=at))
+    keep_s = state.limits.keep_runs_s
+    if keep_s is not None:
+        for run in state.runs.values():
+            if run.ended_at is not None and run.ended_at + keep_s <= at:
+                events.append(RunRemoved(at=at, run=run.id))
     return events
 
 

@@ -75,6 +75,13 @@ class StopRun:
 
 
 @dataclass(frozen=True, slots=True)
+class EraseRun:
+    """Delete what a removed run left on the disk, and say `RunErased` when that is done."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteObject:
     """Nothing refers to this object any more.
 
@@ -109,6 +116,7 @@ Effect = (
     | NotifyRun
     | LaunchRun
     | StopRun
+    | EraseRun
     | DeleteObject
     | CloseSession
     | Reject

@@ -6,9 +6,22 @@ from dataclasses import replace
 
 from umbel.coordinator.bookkeeping import part, session_of
 from umbel.coordinator.effects import CloseSession, Effect, Reject
-from umbel.coordinator.events import NodeJoined, NodeRevoked, TokenCreated, TokenUsed
+from umbel.coordinator.events import (
+    NodeJoined,
+    NodeRevoked,
+    TokenCreated,
+    TokensExpired,
+    TokenUsed,
+)
 from umbel.coordinator.messages import fail_all
 from umbel.coordinator.state import Node, State, Token
+
+TOKEN_KEPT_S = 86_400.0
+"""How long a token is remembered after it expired.
+
+The date in it shuts out whoever shows it then. Were the clock put back by more than this, one that
+was used could be used again.
+"""
 
 
 def token_created(state: State, event: TokenCreated) -> list[Effect]:
@@ -23,6 +36,18 @@ def token_created(state: State, event: TokenCreated) -> list[Effect]:
 def token_used(state: State, event: TokenUsed) -> list[Effect]:
     """Spend the token."""
     return spend(state, event.token, event.fingerprint, event.at, for_node=False)
+
+
+def tokens_expired(state: State, event: TokensExpired) -> list[Effect]:
+    """Forget tokens that nobody can use any more."""
+    for key in [key for key, token in state.tokens.items() if is_outdated(token, event.at)]:
+        del state.tokens[key]
+    return []
+
+
+def is_outdated(token: Token, at: float) -> bool:
+    """Whether a token need not be remembered."""
+    return token.expires_at + TOKEN_KEPT_S < at
 
 
 def spend(state: State, key: str, fingerprint: str, at: float, for_node: bool) -> list[Effect]:

@@ -37,6 +37,13 @@ class TokenUsed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokensExpired:
+    """Tokens that expired so long ago that no clock lets them be used again are forgotten."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeJoined:
     """A node enrolled, with a token if the server asks for one.
 
@@ -95,6 +102,22 @@ class RunEnded:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResumed:
     """A user asked to go on with a run that failed or was stopped."""
+
+    at: float
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRemoved:
+    """A run that is over is to be forgotten, with all that it left behind."""
+
+    at: float
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunErased:
+    """Nothing that a removed run left behind lies on the disk any more."""
 
     at: float
     run: str
@@ -200,12 +223,15 @@ class TaskAccepted:
 DurableEvent = (
     TokenCreated
     | TokenUsed
+    | TokensExpired
     | NodeJoined
     | NodeRevoked
     | RunSubmitted
     | RunStarted
     | RunEnded
     | RunResumed
+    | RunRemoved
+    | RunErased
     | MessagesPushed
     | ReplyReceived
     | MessagesReleased

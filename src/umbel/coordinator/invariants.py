@@ -32,6 +32,7 @@ def _check_messages(state: State) -> None:
         assert state.runs[run].active or not messages, f"messages of run {run}, which is over"
         assert all(state.messages[m].message.run == run for m in messages), "of a wrong run"
     assert sum(map(len, state.by_run.values())) == len(state.messages), "a message of no run"
+    assert not state.removed & state.runs.keys(), "a run is there, and is being removed"
     timed = {m for _, m in state.expiries}
     assert unanswered <= timed, "a message would wait for ever"
     for sent in state.messages.values():

@@ -22,6 +22,8 @@ from umbel.coordinator.events import (
     NodeRevoked,
     ReplyReceived,
     RunEnded,
+    RunErased,
+    RunRemoved,
     RunResumed,
     RunStarted,
     RunSubmitted,
@@ -29,6 +31,7 @@ from umbel.coordinator.events import (
     SessionSilent,
     TaskAccepted,
     TokenCreated,
+    TokensExpired,
     TokenUsed,
 )
 from umbel.coordinator.state import State
@@ -36,12 +39,15 @@ from umbel.coordinator.state import State
 _HANDLERS: dict[type, Callable[[State, Any], list[Effect]]] = {
     TokenCreated: enrolling.token_created,
     TokenUsed: enrolling.token_used,
+    TokensExpired: enrolling.tokens_expired,
     NodeJoined: enrolling.node_joined,
     NodeRevoked: enrolling.node_revoked,
     RunSubmitted: runs.run_submitted,
     RunStarted: runs.run_started,
     RunEnded: runs.run_ended,
     RunResumed: runs.run_resumed,
+    RunRemoved: runs.run_removed,
+    RunErased: runs.run_erased,
     MessagesPushed: messages.messages_pushed,
     ReplyReceived: messages.reply_received,
     MessagesReleased: messages.messages_released,

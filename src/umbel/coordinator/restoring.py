@@ -81,4 +81,5 @@ def _fill(state: State, snapshot: bytes) -> None:
             state.expiries.append((message.expires_at, message.id))
         else:
             refer(state, sent.answer.object)
+    state.removed.update(parts["removed"])
     heapify(state.expiries)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from umbel.coordinator.bookkeeping import forget, refer, send_next, session_of
-from umbel.coordinator.effects import Effect, LaunchRun, Reject, RunOver, StopRun
-from umbel.coordinator.events import RunEnded, RunResumed, RunStarted, RunSubmitted
+from umbel.coordinator.bookkeeping import forget, refer, send_next, session_of, unrefer
+from umbel.coordinator.effects import Effect, EraseRun, LaunchRun, Reject, RunOver, StopRun
+from umbel.coordinator.events import (
+    RunEnded,
+    RunErased,
+    RunRemoved,
+    RunResumed,
+    RunStarted,
+    RunSubmitted,
+)
 from umbel.coordinator.state import Run, State
 
 
@@ -22,6 +29,8 @@ def run_submitted(state: State, event: RunSubmitted) -> list[Effect]:
     """Keep the run and have it launched."""
     if event.run in state.runs:
         return [Reject("exists", f"there is a run {event.run} already")]
+    if event.run in state.removed:
+        return [Reject("exists", f"a run {event.run} is being removed")]
     state.runs[event.run] = Run(
         id=event.run,
         owner=event.owner,
@@ -55,10 +64,7 @@ def run_ended(state: State, event: RunEnded) -> list[Effect]:
     freed = dict.fromkeys(state.messages[m].message.node for m in state.by_run[run.id])
     for message in list(state.by_run[run.id]):
         forget(state, state.messages[message], "the run is over", effects)
-    for node in sorted(state.members[run.id]):
-        session = session_of(state, node)
-        if session is not None:
-            effects.append(RunOver(session.id, run.id, final=event.status == "succeeded"))
+    _tell_members(state, run.id, event.status == "succeeded", effects)
     for node in freed:
         send_next(state, node, event.at, effects)
     return effects
@@ -75,3 +81,34 @@ def run_resumed(state: State, event: RunResumed) -> list[Effect]:
         return [Reject("ended", f"run {run.id} has succeeded")]
     state.runs[run.id] = replace(run, status="submitted", detail="", ended_at=None)
     return [LaunchRun(run.id)]
+
+
+def run_removed(state: State, event: RunRemoved) -> list[Effect]:
+    """Forget a run that is over; its name is taken until the disk has forgotten it as well."""
+    run = state.runs.get(event.run)
+    if run is None:
+        return [Reject("unknown", f"there is no run {event.run}")]
+    if run.active:
+        return [Reject("exists", f"run {run.id} is going on: stop it first")]
+    effects: list[Effect] = []
+    _tell_members(state, run.id, True, effects)
+    for thing in run.objects:
+        unrefer(state, thing, effects)
+    del state.runs[run.id], state.by_run[run.id], state.members[run.id]
+    state.removed.add(run.id)
+    return [*effects, EraseRun(run.id)]
+
+
+def run_erased(state: State, event: RunErased) -> list[Effect]:
+    """Let the name of a removed run be used again."""
+    if event.run not in state.removed:
+        return [Reject("unknown", f"no run {event.run} is being removed")]
+    state.removed.discard(event.run)
+    return []
+
+
+def _tell_members(state: State, run: str, final: bool, effects: list[Effect]) -> None:
+    for node in sorted(state.members[run]):
+        session = session_of(state, node)
+        if session is not None:
+            effects.append(RunOver(session.id, run, final))

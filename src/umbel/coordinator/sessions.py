@@ -11,6 +11,7 @@ from umbel.coordinator.effects import (
     CancelTask,
     CloseSession,
     Effect,
+    EraseRun,
     LaunchRun,
     RunOver,
 )
@@ -26,7 +27,7 @@ from umbel.coordinator.state import Session, State
 
 
 def server_started(state: State, event: ServerStarted) -> list[Effect]:
-    """Launch what was going on; nodes get their time to come back from now on."""
+    """Go on with what was going on; nodes get their time to come back from now on."""
     live = state.live
     if live.started_at is not None:
         raise InvalidTransition("the server starts once a process", event="ServerStarted")
@@ -35,7 +36,8 @@ def server_started(state: State, event: ServerStarted) -> list[Effect]:
         if not node.revoked and node.id not in live.session_of:
             live.away_since[node.id] = event.at
             watch(state, node.id)
-    return [LaunchRun(run.id) for run in state.runs.values() if run.active]
+    erase: list[Effect] = [EraseRun(run) for run in sorted(state.removed)]
+    return erase + [LaunchRun(run.id) for run in state.runs.values() if run.active]
 
 
 def node_connected(state: State, event: NodeConnected) -> list[Effect]:

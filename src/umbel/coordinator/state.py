@@ -165,12 +165,15 @@ class Limits:
         How long a node may take to accept a task before its session is closed.
     messages_max : int
         How many messages may be known at once; more are refused as "busy".
+    keep_runs_s : float or None
+        How long a run is kept after its end; for ever without it.
     """
 
     node_grace_s: float = 300.0
     silence_s: float = 60.0
     accept_s: float = 60.0
     messages_max: int = 1_000_000
+    keep_runs_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -178,8 +181,9 @@ class State:
     """The whole message plane.
 
     `nodes`, `tokens`, `runs` and `messages` are durable; `members` too: which nodes took part in
-    a run. `references` (how many messages and runs refer to an object), `waiting` (unanswered
-    messages by node, in order), `by_run` and the rest of the first part follow from them.
+    a run; and `removed`: runs of which something may still lie on the disk. `references` (how
+    many messages and runs refer to an object), `waiting` (unanswered messages by node, in order),
+    `by_run` and the rest of the first part follow from them.
 
     Examples
     --------
@@ -197,6 +201,7 @@ class State:
     runs: dict[str, Run] = field(default_factory=dict)
     messages: dict[str, Sent] = field(default_factory=dict)
     members: dict[str, set[int]] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
 
     references: Counter[str] = field(default_factory=Counter)
     waiting: dict[int, dict[str, None]] = field(default_factory=dict)
@@ -216,4 +221,4 @@ class State:
 
     def durable(self) -> tuple[object, ...]:
         """Return what a replay of the journal must give again; compares by value."""
-        return self.nodes, self.tokens, self.runs, self.messages, self.members
+        return self.nodes, self.tokens, self.runs, self.messages, self.members, self.removed

@@ -39,6 +39,6 @@ async def serve(
     try:
         await server.start()
         on_start(server.port)
-        await ended.wait()
+        await server.serve(ended)
     finally:
         await server.close()

@@ -119,6 +119,11 @@ class UserClient:
         with _mapping():
             return self._runs.Resume(wire.RunRequest(run_id=run_id), timeout=_ANSWER_S)
 
+    def remove(self, run_id: str) -> wire.RunState:
+        """Have the server forget a run that is over, and all that it left behind there."""
+        with _mapping():
+            return self._runs.Remove(wire.RunRequest(run_id=run_id), timeout=_ANSWER_S)
+
     def pull(self, run_id: str, folder: Path) -> list[Path]:
         """Write what the run left behind into a folder: model, metrics, log; return the files.
 

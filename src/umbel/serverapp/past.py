@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from umbel.base import ConfigError, ProtocolError
+from umbel.base import ConfigError, ProtocolError, sync
 from umbel.serverapp.checkpoint import Saved
 from umbel.serverapp.runlog import naming, read_log
 
@@ -111,6 +111,7 @@ def size_on_disk(path: Path) -> int:
     """Return the size of a file in bytes, once all of it is on the disk; 0 if there is none."""
     if not path.exists():
         return 0
-    with naming(path), path.open("rb") as file:
-        os.fsync(file.fileno())
-        return os.fstat(file.fileno()).st_size
+    with naming(path):
+        sync(path)
+        sync(path.parent)
+        return path.stat().st_size

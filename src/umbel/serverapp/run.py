@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from umbel.base import SYSTEM_CLOCK, ConfigError, Seeds, derive_key, new_run_id
+from umbel.base import SYSTEM_CLOCK, ConfigError, Seeds, derive_key, new_run_id, sync
 from umbel.records import Error, MetricRecord
 from umbel.serverapp.checkpoint import Checkpoint, Checkpoints
 from umbel.serverapp.past import Past, size_on_disk
@@ -123,6 +123,9 @@ class Run:
             if self.resume:
                 past = Past.of(self.folder)
             self._open_log(past)
+            if self.checkpoints is not None and self.folder is not None:
+                sync(self.folder)
+                sync(self.folder.parent)
             self.resumable = self.checkpoints is not None
             self.resume = past is not None and past.entries > 0
             if past is not None and self.resume:
@@ -215,6 +218,15 @@ class Run:
         )
         self.log.sync()
         self.checkpoints.settle(saved)
+
+    def sync(self) -> None:
+        """Return when all that a resumable run has written is on the disk."""
+        if self.checkpoints is not None and self.folder is not None:
+            for name in ("model.safetensors", "metrics.jsonl"):
+                if (self.folder / name).exists():
+                    sync(self.folder / name)
+            sync(self.folder)
+            self.log.sync()
 
     def emit(self, event: str, /, **data: Any) -> None:
         """Append an event to the log and tell the observers."""

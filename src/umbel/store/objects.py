@@ -79,8 +79,15 @@ class ObjectStore:
         self._objects = folder / "objects"
         self._lock = Lock()
         self._uploads: dict[str, _Upload] = {}
+        self._unsafe: set[str] = set()
         for made in (self._incoming, self._objects):
             made.mkdir(parents=True, exist_ok=True)
+        if durable:
+            # All now: of two that make one later, the second would not wait for its name.
+            for number in range(256):
+                (self._objects / f"{number:02x}").mkdir(exist_ok=True)
+            for changed in (self._objects, folder, folder.parent):
+                sync(changed)
         self._sizes = {path.name: path.stat().st_size for path in self._objects.glob("??/*")}
         self._total = sum(self._sizes.values())
         for path in self._incoming.iterdir():
@@ -100,6 +107,8 @@ class ObjectStore:
 
     def size(self, hash: str) -> int | None:
         """Return the size in bytes of a complete object, or None."""
+        if hash in self._unsafe:
+            return None
         try:
             size = self.path(hash).stat().st_size
         except FileNotFoundError:
@@ -345,17 +354,18 @@ class ObjectStore:
         os.utime(partial, (now, now))
         if self._durable:
             sync(partial)
-        new_folder = not final.parent.exists()
-        final.parent.mkdir(exist_ok=True)
-        if self._durable and new_folder:
-            sync(self._objects)
+        else:
+            final.parent.mkdir(exist_ok=True)
         # The lock, so that nobody counts it as a stranger's between its name and its size.
         with self._lock:
             size = partial.stat().st_size
+            if self._durable:
+                self._unsafe.add(final.name)
             partial.replace(final)
             self._sizes[final.name] = size
         if self._durable:
             sync(final.parent)
+            self._unsafe.discard(final.name)
 
 
 def _write_all(file: int, data: memoryview) -> None:

@@ -6,9 +6,17 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from math import inf
 
 from umbel.base import Seeds
-from umbel.coordinator import NodeJoined, RunSubmitted, ServerStarted, restore, state_to_json
+from umbel.coordinator import (
+    NodeJoined,
+    RunRemoved,
+    RunSubmitted,
+    ServerStarted,
+    restore,
+    state_to_json,
+)
 from umbel.testing.network import Fault, Loop, Network
 from umbel.testing.players import RUN, NodeModel, Server, answer_of
 from umbel.testing.worlds import World
@@ -49,6 +57,7 @@ def run_world(world: World, seed: int) -> Outcome:
     crashes = sum(_plan_crashes(server, fault) for fault in world.faults if fault.kind == "crash")
     loop.run(lambda: server.up and not server.state.runs[RUN].active, world.ends_within_s)
     _check_counts(server, world)
+    _remove(server)
     _check_replay(server)
     failures = Counter(
         answer.failure.kind for answer in server.app.answers.values() if answer.failure
@@ -84,6 +93,20 @@ def _check_counts(server: Server, world: World) -> None:
         assert answer.failure or answer == answer_of(message), "a wrong answer"
     assert not state.messages, "a run that is over holds messages"
     assert not state.references, "a run that is over holds objects"
+
+
+def _remove(server: Server) -> None:
+    """Remove the run, with the server dying at each step of that, and assert that it is gone."""
+    # Before the entry, which is lost; after it, before the effects; then before what ends it.
+    server.dies_in = [1, 3, 4]
+    for _ in range(2):
+        assert RUN in server.state.runs
+        server.handle(RunRemoved(at=server.loop.now, run=RUN))
+        server.loop.run(lambda: server.up, inf)
+    server.loop.run(lambda: server.up and not server.state.removed, inf)
+    assert RUN not in server.state.runs
+    assert not server.dies_in
+    assert not server.folders, "something of a removed run is left"
 
 
 def _check_replay(server: Server) -> None:

@@ -17,6 +17,7 @@ from umbel.coordinator import (
     DeleteObject,
     DurableEvent,
     Effect,
+    EraseRun,
     Event,
     Heartbeat,
     LaunchRun,
@@ -29,6 +30,7 @@ from umbel.coordinator import (
     Reject,
     ReplyReceived,
     RunEnded,
+    RunErased,
     RunOver,
     RunStarted,
     SendTask,
@@ -65,6 +67,7 @@ class Server:
         self.up = True
         self.dies_in: list[int] = []
         self.objects: set[str] = set()
+        self.folders: set[str] = set()
         self.effects_seen: set[str] = set()
         self.links: dict[int, tuple[int, Callable[[Any], None]]] = {}
         self.nodes: list[NodeModel] = []
@@ -118,13 +121,21 @@ class Server:
                 if answer.object is not None:
                     assert answer.object.hash in self.objects, "an answer was deleted too early"
                 self.app.notified(message, answer)
-            case LaunchRun():
+            case LaunchRun(run):
+                self.folders.add(run)
                 self.loop.after(0.1, self.app.launch())
+            case EraseRun(run):
+                life = self._life
+                self.loop.after(0.1, lambda: self._erase(run) if life == self._life else None)
             case DeleteObject(hash):
                 assert hash not in self.state.references
                 self.objects.discard(hash)
             case Reject(code, reason):
                 raise AssertionError(f"refused as {code}: {reason}")
+
+    def _erase(self, run: str) -> None:
+        self.folders.discard(run)
+        self.handle(RunErased(at=self.loop.now, run=run))
 
     def _send(self, session: int, thing: object) -> None:
         if session in self.links:

@@ -77,6 +77,16 @@ def test_a_bundle_that_is_there_is_not_unpacked_again(app, tmp_path):
     assert (folder / "mark").exists()
 
 
+@pytest.mark.parametrize("damage", [lambda file: file.write_bytes(b""), Path.unlink])
+def test_a_bundle_that_was_damaged_is_unpacked_again(app, tmp_path, damage):
+    bundle = build_bundle(app)
+    folder = unpack_bundle(bundle, tmp_path / "apps")
+    damage(folder / next(path for path, data in files_in(folder).items() if data))
+    assert unpack_bundle(bundle, tmp_path / "apps") == folder
+    assert files_in(folder) == files_in(app)
+    assert list((tmp_path / "apps").iterdir()) == [folder]
+
+
 def test_of_two_that_unpack_at_once_both_succeed(app, tmp_path, monkeypatch):
     bundle, rename = build_bundle(app), unpacking.os.rename
 

@@ -259,7 +259,8 @@ class TestCrashes:
         task = node.task()
         path = node.journal.prepare("run", "m").reply
         path.write_bytes(node.honest())
-        node.journal.commit(Outcome("run", task.message_id, 1, "x", policy=before))
+        facts = {"hash": content_hash([node.honest()]), "policy": before}
+        node.journal.commit(Outcome("run", task.message_id, len(node.honest()), **facts))
         node.close()
         node.open()
         (outcome,) = node.journal.done()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from umbel.base import SYSTEM_CLOCK, ConfigError, ProtocolError
+from umbel.base import SYSTEM_CLOCK, ConfigError, ProtocolError, content_hash
 from umbel.deployment.node.journal import STATE_KEPT_S, Failure, Journal, Outcome
 
 RUN = "run-1"
@@ -58,6 +58,20 @@ def test_what_is_done_is_there_after_a_restart_until_it_is_forgotten(opened, fol
     assert opened().done() == []
     assert (folder / "runs" / RUN / "state").read_bytes() == b"newnew"
     assert not list((folder / "runs" / RUN / "replies").iterdir())
+
+
+def test_what_a_power_cut_left_half_is_not_done(opened, folder):
+    journal = opened()
+    for name in ("whole", "half", "none", "record"):
+        journal.prepare(RUN, name).reply.write_bytes(b"reply")
+        journal.commit(Outcome(RUN, name, 5, content_hash([b"reply"])))
+    run = folder / "runs" / RUN
+    (run / "replies" / "half").write_bytes(b"re\0\0\0")
+    (run / "replies" / "none").unlink()
+    (run / "done" / "record.json").write_bytes(b"")
+    assert [outcome.message_id for outcome in opened().done()] == ["whole"]
+    assert [path.name for path in (run / "done").iterdir()] == ["whole.json"]
+    assert [path.name for path in (run / "replies").iterdir()] == ["whole"]
 
 
 @pytest.mark.parametrize("step", range(8))

@@ -39,8 +39,9 @@ def read_manifest(bundle: bytes) -> Manifest:
 def unpack_bundle(bundle: bytes, folder: str | Path) -> Path:
     """Unpack a bundle into ``folder / bundle_hash(bundle)`` and return that.
 
-    A bundle that is there already is not unpacked again. A crash leaves no half of one under that
-    name, and of two processes that unpack the same bundle both succeed.
+    A bundle that is there already is not unpacked again, unless a file of it was damaged, say by a
+    power cut. A crash leaves no half of one under that name, and of two processes that unpack the
+    same bundle both succeed.
 
     Parameters
     ----------
@@ -54,9 +55,9 @@ def unpack_bundle(bundle: bytes, folder: str | Path) -> Path:
         If the bundle is not, to the last byte, what packing an app gives: nothing was written.
     """
     target = Path(folder) / bundle_hash(bundle)
-    if target.is_dir():
-        return target
     _, contents = _opened(bundle)
+    if target.is_dir() and _is_whole(target, contents):
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpacking-"))
     try:
@@ -64,6 +65,8 @@ def unpack_bundle(bundle: bytes, folder: str | Path) -> Path:
             place = temporary / file.path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(data)
+        if target.is_dir() and not _is_whole(target, contents):
+            shutil.rmtree(target)
         try:
             os.rename(temporary, target)
         except OSError:
@@ -72,6 +75,13 @@ def unpack_bundle(bundle: bytes, folder: str | Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
+
+
+def _is_whole(folder: Path, contents: list[tuple[PackedFile, memoryview]]) -> bool:
+    try:
+        return all((folder / file.path).read_bytes() == data for file, data in contents)
+    except OSError:
+        return False
 
 
 def _opened(bundle: bytes) -> tuple[Manifest, list[tuple[PackedFile, memoryview]]]:

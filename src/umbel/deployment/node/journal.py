@@ -12,6 +12,9 @@ the one moment at which the task becomes done; only after it is the new state re
 Killed before that moment, the task is run again from the old state; killed after it, opening the
 journal finishes the second rename. So a change of state is applied once, and a reply is kept until
 the server says that it is safe.
+
+All that is brought to the disk where there is a state. Where there is none, a power cut may leave
+half a record or half a reply: that task was not done, and is run again.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from umbel.base import SYSTEM_CLOCK, ConfigError, ProtocolError, sync
+from umbel.base import SYSTEM_CLOCK, ConfigError, ProtocolError, content_hash, mapped, sync
 from umbel.deployment.atomic import PRIVATE, write_atomically
 
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}")
@@ -157,6 +160,8 @@ class Journal:
             for file in (run / "states" / outcome.message_id, self.reply_path(outcome)):
                 with suppress(FileNotFoundError):  # the app may do away with them
                     sync(file)
+            for folder in (run / "states", run / "replies", run, self._runs):
+                sync(folder)
             write_atomically(record, _encoded(outcome), mode=PRIVATE)
         else:
             draft = record.with_suffix(".draft")
@@ -164,6 +169,8 @@ class Journal:
             os.replace(draft, record)
         self._done[outcome.message_id] = outcome
         _apply(run, outcome)
+        if outcome.has_state:
+            sync(run)
 
     def forget(self, message_id: str) -> None:
         """Drop what came of a task: the server has it, or does not want it."""
@@ -190,15 +197,25 @@ class Journal:
         age_s = SYSTEM_CLOCK.now() - state.stat().st_mtime if state.exists() else math.inf
         return age_s < STATE_KEPT_S or any(o.run_id == run.name for o in self._done.values())
 
+    def _is_whole(self, outcome: Outcome) -> bool:
+        try:
+            reply = mapped(self.reply_path(outcome))
+        except FileNotFoundError:
+            return False
+        return outcome.has_state or content_hash([reply]) == outcome.hash
+
     def _recover(self, run: Path) -> None:
         for record in sorted((run / "done").glob("*.json"), key=lambda p: p.stat().st_mtime_ns):
-            fields = json.loads(record.read_text(encoding="utf-8"))
+            try:
+                fields = json.loads(record.read_bytes())
+            except ValueError:
+                record.unlink()  # the power was cut before it was on the disk
+                continue
             failure = fields.pop("failure")
             outcome = Outcome(**fields, failure=Failure(**failure) if failure else None)
             _apply(run, outcome)
-            reply = self.reply_path(outcome)
-            if outcome.failure is None and not reply.exists():
-                record.unlink()  # it was being forgotten
+            if outcome.failure is None and not self._is_whole(outcome):
+                record.unlink()  # it was being forgotten, or the power was cut
                 continue
             self._done[outcome.message_id] = outcome
         kept = {o.message_id for o in self._done.values() if o.run_id == run.name}

@@ -165,8 +165,8 @@ async def _start(settings: ServerSettings, run: Run, *, seeded: bool) -> Server:
         )
         spec = RunSpec(wire.SubmitRequest(run=info)).encode()
         now = server.plane.clock.now()
-        server.plane.submit(RunSubmitted(at=now, run=run.run_id, owner="anyone", spec=spec))
-        server.plane.submit(RunStarted(at=now, run=run.run_id))
+        await server.plane.submit(RunSubmitted(at=now, run=run.run_id, owner="anyone", spec=spec))
+        await server.plane.submit(RunStarted(at=now, run=run.run_id))
     except BaseException:
         await server.close()
         raise
@@ -179,7 +179,7 @@ async def _end(server: Server, run_id: str, status: EndStatus, detail: str) -> N
 
     try:
         now = server.plane.clock.now()
-        server.plane.submit(RunEnded(at=now, run=run_id, status=status, detail=detail))
+        await server.plane.submit(RunEnded(at=now, run=run_id, status=status, detail=detail))
         server.plane.dismiss("the run is over")
     finally:
         await server.close()

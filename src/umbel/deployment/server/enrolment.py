@@ -35,7 +35,7 @@ class EnrolmentService(EnrolmentServicer):
     ) -> wire.EnrolReply:
         caller = self._callers.known(context).require("join")
         assert caller.principal is not None  # there is no enrolment without TLS
-        who = self._admit(grant_of(caller.principal), request)
+        who = await self._admit(grant_of(caller.principal), request)
         return self._signed(request.certificate_request, who)
 
     @refusing
@@ -55,13 +55,13 @@ class EnrolmentService(EnrolmentServicer):
         certificate = self._authority.sign_request(request_pem, who, self._days)
         return wire.EnrolReply(certificate=certificate, principal=str(who))
 
-    def _admit(self, grant: Grant, request: wire.EnrolRequest) -> Principal:
+    async def _admit(self, grant: Grant, request: wire.EnrolRequest) -> Principal:
         """Use the token up, and return who its bearer is from now on."""
         plane, now = self._plane, self._plane.clock.now()
         grant.check_fresh(now)
         if grant.token_id not in plane.state.tokens:
             # Made on the server's machine by whoever holds the authority's key.
-            plane.submit(
+            await plane.submit(
                 TokenCreated(
                     at=now,
                     token=grant.token_id,
@@ -72,9 +72,9 @@ class EnrolmentService(EnrolmentServicer):
             )
         key = key_fingerprint(request.certificate_request)
         if grant.role != "node":
-            plane.submit(TokenUsed(at=now, token=grant.token_id, fingerprint=key))
+            await plane.submit(TokenUsed(at=now, token=grant.token_id, fingerprint=key))
             return Principal(grant.role, grant.name or request.name)
-        plane.submit(
+        await plane.submit(
             NodeJoined(
                 at=now,
                 name=grant.name or request.name,

@@ -62,6 +62,7 @@ def carry_through(
         note_success(run, rounds, sha256, SYSTEM_CLOCK.monotonic() - start)
         return value
     finally:
+        run.sync()  # before anybody is told that it is over
         run.close()
 
 

@@ -55,6 +55,7 @@ class Launcher:
 
     async def stop(self, run_id: str) -> None:
         """End the process of a run: first by SIGTERM, after some seconds by SIGKILL."""
+        self._progress.discard(run_id)
         keeper = self._keepers.pop(run_id, None)
         process = self._processes.pop(run_id, None)
         if keeper is not None:
@@ -70,6 +71,7 @@ class Launcher:
 
     def forget(self, run_id: str) -> None:
         """Let the process of a run that is over end by itself."""
+        self._progress.discard(run_id)
         keeper = self._keepers.pop(run_id, None)
         self._processes.pop(run_id, None)
         if keeper is not None:

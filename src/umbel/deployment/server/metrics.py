@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -30,6 +31,11 @@ class _PlaneCollector(Collector):
             "umbel_objects_bytes",
             "What the object store holds, in bytes.",
             value=self._plane.objects.total_bytes(),
+        )
+        yield GaugeMetricFamily(
+            "umbel_disk_free_bytes",
+            "What is free where the server keeps its data, in bytes.",
+            value=shutil.disk_usage(self._plane.objects.folder).free,
         )
         runs = GaugeMetricFamily("umbel_runs", "Runs by status.", labels=["status"])
         statuses = [run.status for run in state.runs.values()]

@@ -59,7 +59,7 @@ class NodesService(NodesServicer):
             self._files.admit()  # only now: who is still writing would not hear why
             protocol = _protocol(hello)
             codec = _codec(hello)
-            node_id = self._identify(hello, context)
+            node_id = await self._identify(hello, context)
         except UmbelError as error:
             await abort_with(context, error)
         session, queue = plane.open_session()
@@ -89,7 +89,7 @@ class NodesService(NodesServicer):
             if session in plane.state.live.sessions:
                 plane.submit(NodeDisconnected(at=plane.clock.now(), session=session))
 
-    def _identify(self, hello: wire.Hello, context: _Context) -> int:
+    async def _identify(self, hello: wire.Hello, context: _Context) -> int:
         """Return which node says hello; without TLS one that is new joins."""
         caller = self._callers.known(context).require("node")
         if caller.node_id is not None:
@@ -102,7 +102,7 @@ class NodesService(NodesServicer):
         fingerprint = hashlib.sha256(hello.secret).hexdigest()
         node = self._plane.state.node_of(fingerprint)
         if node is None:
-            self._plane.submit(
+            await self._plane.submit(
                 NodeJoined(
                     at=self._plane.clock.now(),
                     name=hello.name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
@@ -26,6 +27,7 @@ from umbel.coordinator import (
     DeleteObject,
     DurableEvent,
     Effect,
+    EraseRun,
     Event,
     LaunchRun,
     Limits,
@@ -33,6 +35,7 @@ from umbel.coordinator import (
     Reject,
     RejectCode,
     RunOver,
+    RunRemoved,
     SendTask,
     ServerStarted,
     State,
@@ -41,10 +44,12 @@ from umbel.coordinator import (
     event_to_json,
     must_journal,
     next_deadline,
+    outdated,
     restore,
     state_to_json,
     step,
 )
+from umbel.deployment.server.journalling import Journalling
 from umbel.deployment.server.runspec import RunSpec
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.store import Journal, ObjectStore
@@ -62,8 +67,8 @@ _LENT_S = 3600.0
 _ORPHAN_S = 3600.0
 """What nothing has referred to for so long, say since a process was killed, is swept away."""
 
-_SNAPSHOT_ENTRIES = 20_000
-"""After so many entries the journal is replaced by what they amount to."""
+_SWEEP_S = 3600.0
+"""How often is looked for what has had its time."""
 
 _REJECTED: dict[RejectCode, type[UmbelError]] = {
     "busy": Overloaded,
@@ -74,6 +79,7 @@ _REJECTED: dict[RejectCode, type[UmbelError]] = {
     "unknown": NotFound,
     "used": TokenUsed,
 }
+_LOGGER = logging.getLogger("umbel.deployment")
 OnRun = Callable[[str], None]
 
 
@@ -90,8 +96,11 @@ class Plane:
         Where bodies lie.
     clock : Clock
         Says when an event happens.
-    launch, stop : callable
-        Start and end the process of a run's server app.
+    launch, stop, erase : callable
+        Start and end the process of a run's server app; delete what a removed run left behind.
+    fsync : bool
+        Whether the journal waits for the disk. It does so in a thread then, for all events at once
+        that have happened meanwhile.
     """
 
     def __init__(
@@ -102,6 +111,9 @@ class Plane:
         clock: Clock,
         launch: OnRun,
         stop: OnRun,
+        erase: OnRun,
+        *,
+        fsync: bool = False,
     ) -> None:
         self.state = State(limits=limits)
         self._limits = limits
@@ -110,15 +122,17 @@ class Plane:
         self._journal = journal
         self._launch = launch
         self._stop = stop
+        self._erase = erase
+        self._fsync = fsync
         self._sessions: dict[int, asyncio.Queue[wire.ToNode | None]] = {}
         self._session_numbers = itertools.count(1)
         self._awaited: dict[str, set[asyncio.Queue[str]]] = {}
         self._changed = asyncio.Event()
+        self._journalling = self._journal_of(0)
         self._nodes_changed = asyncio.Condition()
         self._specs: dict[str, RunSpec] = {}
         self._unwanted: set[str] = set()
         self._lent: dict[str, set[str]] = {}
-        self._entries = 0
         self.software: dict[int, str] = {}
         self.codecs: dict[int, str] = {}
 
@@ -133,49 +147,75 @@ class Plane:
         number, snapshot = self._journal.latest_snapshot() or (0, None)
         entries = list(self._journal.read(number))
         self.state = restore(snapshot, entries, self._limits)
-        self._entries = len(entries)
+        self._journalling = self._journal_of(len(entries))
+
+    def _journal_of(self, entries: int) -> Journalling:
+        return Journalling(
+            self._journal,
+            entries,
+            lambda: state_to_json(self.state),
+            self._carry_out,
+            self._changed.set,
+            fsync=self._fsync,
+        )
 
     def begin(self) -> None:
         """Go to work: runs that are running are launched again."""
         self.submit(ServerStarted(at=self.clock.now()))
 
-    def submit(self, event: Event) -> None:
+    def submit(self, event: Event) -> asyncio.Future[None]:
         """Let an event happen: one step, journalled, its effects carried out.
+
+        Returns
+        -------
+        Future
+            Done when that is done. Await it before somebody is told that the event has happened.
 
         Raises
         ------
         UmbelError
             The coordinator refuses it; nothing has changed.
         """
+        if self._journalling.broken is not None:
+            raise self._journalling.broken
         effects = step(self.state, event)
         if effects and isinstance(effects[0], Reject):
             raise _REJECTED[effects[0].code](effects[0].reason)
-        if must_journal(event, effects):
-            number = self._journal.append([event_to_json(cast(DurableEvent, event))])
-            self._entries += 1
-            if self._entries >= _SNAPSHOT_ENTRIES:
-                self._journal.snapshot(number, state_to_json(self.state))
-                self._entries = 0
-        for effect in effects:
-            self._carry_out(effect)
+        durable = must_journal(event, effects)
+        entry = event_to_json(cast(DurableEvent, event)) if durable else None
         self._changed.set()
+        return self._journalling.add(entry, effects)
+
+    async def settled(self) -> None:
+        """Wait until all that has happened is in the journal."""
+        await self._journalling.settled()
 
     async def keep_time(self) -> None:
-        """Let happen what is due, for ever."""
+        """Let happen what is due, for ever.
+
+        Raises
+        ------
+        ConfigError
+            The journal cannot be written any more.
+        """
         sweep_at = self.clock.now()
         while True:
+            self._changed.clear()  # first: what happens from here on is looked at next time
+            if self._journalling.broken is not None:
+                raise self._journalling.broken
             now = self.clock.now()
             for event in due(self.state, now):
                 self.submit(event)
             self._drop_unwanted()
             if now >= sweep_at:
+                self._forget(now)
+                await self.settled()
                 self.objects.sweep(self._is_used, _ORPHAN_S)
-                sweep_at = now + _ORPHAN_S
+                sweep_at = now + _SWEEP_S
             wake_at = min(sweep_at, next_deadline(self.state) or sweep_at)
             wait_s: float | None = max(wake_at - now, 0.001)
             if self._unwanted:
                 wait_s = min(wait_s or _IDLE_OBJECT_S, _IDLE_OBJECT_S)
-            self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), wait_s)
 
@@ -260,7 +300,7 @@ class Plane:
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
-            case SendTask(session=session, message=message):
+            case SendTask(session=session, message=message) if message.run in self.state.runs:
                 self._send(session, wire.ToNode(task=self.spec(message.run).task(message)))
             case Ack(session=session, message=name):
                 self._send(session, wire.ToNode(ack=wire.Ack(message_id=name)))
@@ -277,18 +317,27 @@ class Plane:
                 self._launch(run)
             case StopRun(run=run):
                 self._stop(run)
+            case EraseRun(run=run):
+                self._specs.pop(run, None)
+                self._erase(run)
             case DeleteObject(hash=name):
                 self._unwanted.add(name)
             case CloseSession(session=session, reason=reason):
                 self._send(session, wire.ToNode(goodbye=wire.Goodbye(reason=reason)))
                 self._send(session, None)
-            case Reject():
-                pass  # raised by `submit`
+            case SendTask() | Reject():
+                pass  # of a run that was removed meanwhile; raised by `submit`
 
     def _send(self, session: int, what: wire.ToNode | None) -> None:
         queue = self._sessions.get(session)
         if queue is not None:
             queue.put_nowait(what)
+
+    def _forget(self, now: float) -> None:
+        for event in outdated(self.state, now):
+            if isinstance(event, RunRemoved):
+                _LOGGER.info("removing run %s, which has been over for long enough", event.run)
+            self.submit(event)
 
     def _is_used(self, name: str) -> bool:
         return name in self.state.references or name in self._lent

@@ -16,6 +16,7 @@ from umbel.coordinator import (
     Object,
     Run,
     RunEnded,
+    RunRemoved,
     RunResumed,
     RunSubmitted,
     TokenCreated,
@@ -61,7 +62,7 @@ class RunsService(RunsServicer):
         if not self._plane.objects.touch(bundle.hash):
             raise NotFound("the app's bundle is not here", hint="push it first")
         await asyncio.to_thread(_check_bundle, self._plane.objects.path(bundle.hash))
-        self._plane.submit(
+        await self._plane.submit(
             RunSubmitted(
                 at=now,
                 run=run_id,
@@ -100,7 +101,7 @@ class RunsService(RunsServicer):
         caller = self._callers.known(context).require("user", "admin")
         run = self._run(request.run_id, caller)
         detail = f"stopped by {caller.name}"
-        self._plane.submit(
+        await self._plane.submit(
             RunEnded(at=self._plane.clock.now(), run=run.id, status="stopped", detail=detail)
         )
         return self._state(self._run(run.id, caller))
@@ -111,7 +112,7 @@ class RunsService(RunsServicer):
     ) -> wire.RunState:
         caller = self._callers.known(context).require("user", "admin")
         run = self._run(request.run_id, caller)
-        self._plane.submit(RunResumed(at=self._plane.clock.now(), run=run.id))
+        await self._plane.submit(RunResumed(at=self._plane.clock.now(), run=run.id))
         return self._state(self._run(run.id, caller))
 
     @refusing
@@ -128,6 +129,17 @@ class RunsService(RunsServicer):
         return wire.FilesReply(files=files)
 
     @refusing
+    async def Remove(  # noqa: N802
+        self, request: wire.RunRequest, context: _Context
+    ) -> wire.RunState:
+        caller = self._callers.known(context).require("user", "admin")
+        run = self._run(request.run_id, caller)
+        state = self._state(run)
+        state.status = "removed"
+        await self._plane.submit(RunRemoved(at=self._plane.clock.now(), run=run.id))
+        return state
+
+    @refusing
     async def ListNodes(  # noqa: N802
         self, request: wire.ListNodesRequest, context: _Context
     ) -> wire.ListNodesReply:
@@ -142,7 +154,7 @@ class RunsService(RunsServicer):
         if request.node_id not in self._plane.state.nodes:
             raise NotFound(f"there is no node {request.node_id}", hint="see umbel nodes ls")
         now = self._plane.clock.now()
-        self._plane.submit(NodeRevoked(at=now, node=request.node_id))
+        await self._plane.submit(NodeRevoked(at=now, node=request.node_id))
         return self._node(request.node_id)
 
     @refusing
@@ -156,7 +168,7 @@ class RunsService(RunsServicer):
                 hint="nodes and users of a server without TLS just connect",
             )
         token = self._new_token(request)
-        self._plane.submit(
+        await self._plane.submit(
             TokenCreated(
                 at=self._plane.clock.now(),
                 token=token.token_id,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,8 +14,8 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
-from umbel.base import SYSTEM_CLOCK, ConfigError, NotFound, Revoked
-from umbel.coordinator import RunEnded, may_pull, may_push
+from umbel.base import SYSTEM_CLOCK, ConfigError, NotFound, Revoked, sync
+from umbel.coordinator import RunEnded, RunErased, may_pull, may_push
 from umbel.deployment.addresses import reached_at
 from umbel.deployment.bundle import unpack_bundle
 from umbel.deployment.certificates import Principal
@@ -39,6 +40,7 @@ from umbel.store import ObjectStore, SqlJournal
 
 _GRACE_S = 5.0
 _TOKEN_S = 3600.0
+_LOGGER = logging.getLogger("umbel.deployment")
 
 
 class Server:
@@ -59,13 +61,14 @@ class Server:
         data = settings.data_dir
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._runs_dir = data / "runs"
-        self._objects = ObjectStore(data / "objects", settings.objects_max_bytes, durable=False)
-        self._journal = SqlJournal(f"sqlite:///{data / 'journal.sqlite'}")
+        self._apps_dir = data / "apps"
+        self._objects = ObjectStore(data / "objects", settings.objects_max_bytes, settings.fsync)
+        self._journal = SqlJournal(f"sqlite:///{data / 'journal.sqlite'}", settings.fsync)
         # The path of a socket has to be short, which that of the data folder may not be.
         self._socket_dir = Path(tempfile.mkdtemp(prefix="umbel-"))
         self.socket = self._socket_dir / "s"
         self._launcher = Launcher(self.socket, self._runs_dir, self._give_up)
-        self._stopping: set[asyncio.Task[None]] = set()
+        self._ending: dict[str, asyncio.Task[None]] = {}
         self.plane = Plane(
             settings.limits,
             self._journal,
@@ -73,6 +76,8 @@ class Server:
             SYSTEM_CLOCK,
             self._launcher.start if launches else _leave,
             self._stop,
+            self._erase,
+            fsync=settings.fsync,
         )
         self.port = settings.port
         self.draining = False
@@ -92,6 +97,8 @@ class Server:
             The port cannot be listened on.
         """
         settings = self._settings
+        if settings.fsync:
+            await asyncio.to_thread(os.sync)  # what an earlier start left to the kernel
         self.plane.replay()
         public = grpc.aio.server(options=server_options())
         anyone = settings.insecure or not settings.client_certificates
@@ -134,6 +141,21 @@ class Server:
             works.append(self._certificate.keep())
         self._timers = [asyncio.create_task(work) for work in works]
 
+    async def serve(self, ended: asyncio.Event) -> None:
+        """Wait until it is to end.
+
+        Raises
+        ------
+        ConfigError
+            The journal cannot be written any more, so that nothing can be promised.
+        """
+        waiting = asyncio.create_task(ended.wait())
+        await asyncio.wait({waiting, *self._timers}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        for timer in self._timers:
+            if timer.done():
+                await timer
+
     async def close(self) -> None:
         """End in order: no new work, streams closed, server apps ended; runs go on next time."""
         self.draining = True
@@ -144,8 +166,10 @@ class Server:
             await self._http.close()
         for timer in self._timers:
             timer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await timer
+        await asyncio.gather(*self._timers, return_exceptions=True)
+        await self.plane.settled()  # which may have more to erase
+        await asyncio.gather(*self._ending.values(), return_exceptions=True)
+        await self.plane.settled()
         self._journal.close()
         shutil.rmtree(self._socket_dir, ignore_errors=True)
 
@@ -212,12 +236,34 @@ class Server:
     def _app_dir(self, run_id: str) -> Path:
         """Return the folder of the run's app, unpacked if it is not yet."""
         bundle = self._objects.path(self.plane.spec(run_id).run.bundle.hash)
-        return unpack_bundle(bundle.read_bytes(), self._settings.data_dir / "apps")
+        return unpack_bundle(bundle.read_bytes(), self._apps_dir)
 
     def _stop(self, run_id: str) -> None:
-        task = asyncio.ensure_future(self._launcher.stop(run_id))
-        self._stopping.add(task)
-        task.add_done_callback(self._stopping.discard)
+        self._ending[run_id] = asyncio.create_task(self._launcher.stop(run_id))
+
+    def _erase(self, run_id: str) -> None:
+        stopping = self._ending.get(run_id)
+        self._ending[run_id] = asyncio.create_task(self._erase_run(run_id, stopping))
+
+    async def _erase_run(self, run_id: str, stopping: asyncio.Task[None] | None) -> None:
+        """Delete what a removed run left behind, once no process of it is there to write more."""
+        if stopping is not None:
+            await stopping
+        try:
+            await asyncio.to_thread(_remove_folder, self._runs_dir / run_id)
+            self._remove_apps()
+        except OSError as error:
+            _LOGGER.error("not all of run %s is gone; a restart tries again: %s", run_id, error)
+        else:
+            self.plane.submit(RunErased(at=self.plane.clock.now(), run=run_id))
+        self._ending.pop(run_id, None)
+
+    def _remove_apps(self) -> None:
+        """Delete the apps of no run, in one turn of the loop: no run that needs one can come."""
+        used = {self.plane.spec(run).run.bundle.hash for run in self.plane.state.runs}
+        for app in self._apps_dir.glob("[!.]*"):
+            if app.name not in used:
+                shutil.rmtree(app)
 
     def _give_up(self, run_id: str, reason: str) -> None:
         run = self.plane.state.runs[run_id]
@@ -227,6 +273,12 @@ class Server:
 
     def _not_ready(self) -> str | None:
         return "the server is about to end" if self.draining else self._files.full()
+
+
+def _remove_folder(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+        sync(folder.parent)
 
 
 def _leave(run_id: str) -> None:

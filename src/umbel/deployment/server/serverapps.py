@@ -52,7 +52,7 @@ class ServerAppsService(ServerAppsServicer):
         self, request: wire.BeginRequest, context: _Context
     ) -> wire.BeginReply:
         run_id = request.run_id
-        self._plane.submit(RunStarted(at=self._plane.clock.now(), run=run_id))
+        await self._plane.submit(RunStarted(at=self._plane.clock.now(), run=run_id))
         spec = self._plane.spec(run_id)
         app_dir = await asyncio.to_thread(self._app_dir, run_id)
         return wire.BeginReply(
@@ -90,7 +90,7 @@ class ServerAppsService(ServerAppsServicer):
             )
             for item in request.messages
         )
-        self._plane.submit(
+        await self._plane.submit(
             MessagesPushed(at=self._plane.clock.now(), run=request.run_id, messages=messages)
         )
         return wire.PushMessagesReply()
@@ -123,7 +123,7 @@ class ServerAppsService(ServerAppsServicer):
     ) -> wire.ReleaseReply:
         self._launcher.progressed(request.run_id)
         ids = tuple(request.message_ids)
-        self._plane.submit(
+        await self._plane.submit(
             MessagesReleased(at=self._plane.clock.now(), run=request.run_id, messages=ids)
         )
         return wire.ReleaseReply()
@@ -133,7 +133,7 @@ class ServerAppsService(ServerAppsServicer):
         self, request: wire.EndRequest, context: _Context
     ) -> wire.EndReply:
         status: EndStatus = "succeeded" if request.status == "succeeded" else "failed"
-        self._plane.submit(
+        await self._plane.submit(
             RunEnded(
                 at=self._plane.clock.now(),
                 run=request.run_id,

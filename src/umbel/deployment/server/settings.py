@@ -48,6 +48,10 @@ class ServerSettings:
         How much the object store may hold.
     node_grace_s : float
         How long work waits for a node that is away, before it fails.
+    keep_runs_s : float or None
+        How long a run is kept after its end; ``None`` keeps runs until somebody removes them.
+    fsync : bool
+        Whether what is acknowledged is on the disk by then, and so survives a power cut.
     """
 
     data_dir: Path
@@ -64,6 +68,8 @@ class ServerSettings:
     revoked: tuple[str, ...] = ()
     objects_max_bytes: int | None = None
     node_grace_s: float = 300.0
+    keep_runs_s: float | None = None
+    fsync: bool = False
 
     def __post_init__(self) -> None:
         # The processes of server apps may change their working folder.
@@ -74,7 +80,7 @@ class ServerSettings:
     @property
     def limits(self) -> Limits:
         """The coordinator's part of the settings."""
-        return Limits(node_grace_s=self.node_grace_s)
+        return Limits(node_grace_s=self.node_grace_s, keep_runs_s=self.keep_runs_s)
 
     def with_keys(self) -> ServerSettings:
         """Return the settings with the keys that ``umbel server init`` made in the data folder.
