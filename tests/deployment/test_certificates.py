@@ -16,7 +16,8 @@ from umbel.base import (
 from umbel.deployment.certificates import (
     Principal,
     belong_together,
-    fingerprint,
+    certified_key,
+    key_fingerprint,
     load_key,
     make_request,
     new_key,
@@ -91,7 +92,7 @@ def test_a_certificate_that_does_not_name_one_principal_is_refused(names, clock)
 
 @pytest.mark.parametrize("pem", [b"", b"hello", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
 def test_what_is_no_certificate_is_refused(pem):
-    for read in (principal_of, fingerprint, valid_until):
+    for read in (principal_of, certified_key, valid_until):
         with pytest.raises(NotAuthenticated, match="not a certificate"):
             read(pem)
 
@@ -143,8 +144,7 @@ def test_what_a_certificate_says(authority, clock):
     assert valid_until(cert) == clock.now() + 2 * 86_400
     assert belong_together(key, cert)
     assert not belong_together(new_key(), cert)
-    digits = x509.load_pem_x509_certificate(cert).fingerprint(hashes.SHA256()).hex()
-    assert fingerprint(cert) == digits
+    assert certified_key(cert) == key_fingerprint(make_request(key))
 
 
 def test_without_cryptography_the_error_says_what_to_install(monkeypatch):

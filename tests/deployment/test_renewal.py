@@ -29,7 +29,7 @@ from umbel.deployment import (
     create_token,
 )
 from umbel.deployment.authority import AUTHORITY_VALID_DAYS
-from umbel.deployment.certificates import new_key
+from umbel.deployment.certificates import Principal, make_request, new_key
 from umbel.deployment.node import run_node
 from umbel.deployment.wire import umbel_pb2 as wire
 
@@ -55,28 +55,35 @@ class TestTheServerGivesANewOne:
     )
     def test_for_whom_the_old_one_speaks(self, here, tmp_path, role, name, who):
         own = here.joined(tmp_path / "own", role, name)
-        for key in (own.key_pem, new_key()):
-            with enrolment(here, own) as renew:
-                reply = renew(request(key))
-            own = Identity(key, reply.certificate, own.ca_pem)
-            assert reply.principal == str(own.principal) == who
-            assert days_left(own) == pytest.approx(90, abs=0.01)
-        with enrolment(here, own) as renew:  # the last one is good as well
+        with enrolment(here, own) as renew:
+            reply = renew(request(own.key_pem))
+            assert "another key" in refused("U402", renew, request(new_key()))
+        own = replace(own, cert_pem=reply.certificate)
+        assert reply.principal == str(own.principal) == who
+        assert days_left(own) == pytest.approx(90, abs=0.01)
+        with enrolment(here, own) as renew:  # the new one is good as well
             renew(request(own.key_pem))
 
-    def test_a_node_that_was_shut_out_gets_none_whatever_key_it_has(self, here, tmp_path):
+    def test_a_node_that_was_shut_out_gets_none(self, here, tmp_path):
         own = here.joined(tmp_path / "own")
         admin = Peer(here, here.joined(tmp_path / "admin", "admin", "me"))
-        key = new_key()
         with enrolment(here, own) as renew:
-            stolen = Identity(key, renew(request(key)).certificate, own.ca_pem)
+            renewed = replace(own, cert_pem=renew(request(own.key_pem)).certificate)
             admin.runs.RevokeNode(wire.RevokeNodeRequest(node_id=0))
             refused("U406", renew, request(own.key_pem))
         admin.close()
-        with enrolment(here, stolen) as renew:
-            refused("U406", renew, request(key))
-        peer = Peer(here, stolen)
+        peer = Peer(here, renewed)
         refused("U406", peer.connect().hear, "welcome")
+        peer.close()
+
+    def test_a_node_whose_number_is_anothers_stays_out(self, here, tmp_path):
+        here.joined(tmp_path / "own")
+        authority = Authority.load(here.data / "authority")
+        key = new_key()
+        who = Principal("node", "0")
+        signed = authority.sign_request(make_request(key), who, 90)
+        peer = Peer(here, Identity(key, signed, authority.ca_pem))
+        assert "another node has this number" in refused("U401", peer.connect().hear, "welcome")
         peer.close()
 
     def test_a_user_who_was_shut_out_gets_none(self, data, tmp_path):
@@ -121,8 +128,8 @@ class TestOnDisk:
 
     def test_a_certificate_for_another_key_or_name_is_not_taken(self, here, tmp_path):
         own, other = here.joined(tmp_path / "a"), here.joined(tmp_path / "b")
-        with enrolment(here, other) as renew:
-            anothers = renew(request(own.key_pem)).certificate
+        authority = Authority.load(here.data / "authority")
+        anothers = authority.sign_request(make_request(own.key_pem), other.principal, 90)
         for certificate in (other.cert_pem, anothers):
             with pytest.raises(ProtocolError, match="another key or other names"):
                 own.renew(tmp_path / "a", certificate)

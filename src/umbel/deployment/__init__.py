@@ -20,7 +20,7 @@ from umbel.deployment.bundle import (
     unpack_bundle,
     verify,
 )
-from umbel.deployment.certificates import Principal, fingerprint, principal_of
+from umbel.deployment.certificates import Principal, principal_of
 from umbel.deployment.channel import Credentials
 from umbel.deployment.connections import Connection, Connections
 from umbel.deployment.identity import Identity, joining_key
@@ -52,7 +52,6 @@ __all__ = [
     "bundle_hash",
     "create_signing_key",
     "create_token",
-    "fingerprint",
     "grant_of",
     "granted_role",
     "join",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         EllipticCurvePrivateKey,
         EllipticCurvePublicKey,
     )
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
 Role = Literal["node", "user", "admin", "join"]
 
@@ -234,20 +235,6 @@ def principal_of(cert_pem: bytes) -> Principal:
 
 
 @needs_cryptography()
-def fingerprint(cert_pem: bytes) -> str:
-    """Return the SHA-256 of a certificate's DER form, as 64 hexadecimal digits.
-
-    Raises
-    ------
-    NotAuthenticated
-        If it is no certificate.
-    """
-    from cryptography.hazmat.primitives import hashes
-
-    return load_certificate(cert_pem).fingerprint(hashes.SHA256()).hex()
-
-
-@needs_cryptography()
 def key_fingerprint(csr_pem: bytes) -> str:
     """Return the SHA-256 of a request's public key (DER), as 64 hexadecimal digits.
 
@@ -258,9 +245,23 @@ def key_fingerprint(csr_pem: bytes) -> str:
     BadSignature
         If the request was not signed by the key that it holds.
     """
+    return _fingerprint_of(requested_key(csr_pem))
+
+
+def certified_key(cert_pem: bytes) -> str:
+    """Return the SHA-256 of a certificate's public key, as `key_fingerprint` does of a request's.
+
+    Raises
+    ------
+    NotAuthenticated
+        If it is no certificate.
+    """
+    return _fingerprint_of(load_certificate(cert_pem).public_key())
+
+
+def _fingerprint_of(key: CertificatePublicKeyTypes) -> str:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    key = requested_key(csr_pem)
     return content_hash([key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import grpc.aio
 
 from umbel.base import NotAllowed, NotAuthenticated
-from umbel.deployment.certificates import Principal, principal_of, valid_until
+from umbel.deployment.certificates import Principal, certified_key, principal_of, valid_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,13 @@ class Caller:
         What the certificate says; ``None`` without TLS, where everybody may do everything.
     valid_until : float
         When the certificate ends, in seconds since the Unix epoch; a connection may outlive it.
+    key : str
+        The SHA-256 of the certificate's key; empty without TLS.
     """
 
     principal: Principal | None
     valid_until: float = inf
+    key: str = ""
 
     @property
     def name(self) -> str:
@@ -68,10 +71,10 @@ class Callers:
     insecure : bool
         Whether the server runs without TLS.
     check : callable
-        Called with every principal; raises if it was revoked.
+        Called with whoever has a certificate, each time; raises if it does not count any more.
     """
 
-    def __init__(self, *, insecure: bool, check: Callable[[Principal], None]) -> None:
+    def __init__(self, *, insecure: bool, check: Callable[[Caller], None]) -> None:
         self._insecure = insecure
         self._check = check
         self._by_certificate: dict[bytes, Caller] = {}
@@ -93,10 +96,9 @@ class Callers:
             raise NotAuthenticated("no certificate was shown", hint="join with a token first")
         caller = self._by_certificate.get(shown)
         if caller is None:
-            caller = Caller(principal_of(shown), valid_until(shown))
+            caller = Caller(principal_of(shown), valid_until(shown), certified_key(shown))
             if len(self._by_certificate) >= 10_000:
                 self._by_certificate.clear()
             self._by_certificate[shown] = caller
-        assert caller.principal is not None  # its certificate names one
-        self._check(caller.principal)
+        self._check(caller)
         return caller

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc.aio
 
-from umbel.base import NotAuthenticated
+from umbel.base import NotAllowed, NotAuthenticated
 from umbel.coordinator import NodeJoined, TokenCreated, TokenUsed
 from umbel.deployment.authority import Authority
 from umbel.deployment.certificates import Principal, key_fingerprint
@@ -48,7 +48,11 @@ class EnrolmentService(EnrolmentServicer):
             raise NotAuthenticated(
                 "the certificate has expired on this connection", hint="join with a new token"
             )
-        # Whatever key it is for: who is shut out is known by the name, and stays out.
+        if key_fingerprint(request.certificate_request) != caller.key:
+            raise NotAllowed(
+                "the request is for another key than the certificate that is shown",
+                hint="renew with the same key; join with a new token for a new one",
+            )
         return self._signed(request.certificate_request, caller.principal)
 
     def _signed(self, request_pem: bytes, who: Principal) -> wire.EnrolReply:

@@ -14,11 +14,10 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
-from umbel.base import SYSTEM_CLOCK, ConfigError, NotFound, Revoked, sync
+from umbel.base import SYSTEM_CLOCK, ConfigError, NotAuthenticated, NotFound, Revoked, sync
 from umbel.coordinator import RunEnded, RunErased, may_pull, may_push
 from umbel.deployment.addresses import reached_at
 from umbel.deployment.bundle import unpack_bundle
-from umbel.deployment.certificates import Principal
 from umbel.deployment.channel import server_options
 from umbel.deployment.server.callers import Caller, Callers
 from umbel.deployment.server.certificate import ServerCertificate
@@ -190,17 +189,27 @@ class Server:
                 hint="does another server run there? Choose another port",
             ) from error
 
-    def _check(self, principal: Principal) -> None:
-        if str(principal) in self._settings.revoked:
+    def _check(self, caller: Caller) -> None:
+        if str(caller.principal) in self._settings.revoked:
             raise Revoked(
-                f"{principal} was shut out",
+                f"{caller.principal} was shut out",
                 hint="ask the server's admin for a token of another name",
             )
-        if principal.role != "node":
+        if caller.node_id is None:
             return
-        node = self.plane.state.nodes.get(int(principal.name))
+        node = self.plane.state.nodes.get(caller.node_id)
         if node is None:
-            raise NotFound(f"no node {principal.name} has joined this server")
+            raise NotFound(
+                f"no node {caller.node_id} has joined this server",
+                hint="ask the server's admin for a new token, and join again",
+            )
+        if node.fingerprint != caller.key:
+            # The journal has lost a join, and given the number once more.
+            raise NotAuthenticated(
+                "another node has this number; was the server restored from an older copy?",
+                hint="ask the server's admin for a new token, and join again",
+                node=node.id,
+            )
         if node.revoked:
             raise Revoked(
                 f"node {node.id} was shut out", hint="ask the server's admin for a new token"

@@ -447,7 +447,7 @@ class Task(google.protobuf.message.Message):
     @property
     def body(self) -> global___Object:
         """The content of the message is the records of both: `body` holds the arrays, which many messages
-        share; `records` is a small safetensors file with the others. Either may be missing.
+        share; `records` is a small one with the others. Either may be missing.
         """
 
     def __init__(
@@ -670,7 +670,7 @@ class RenewRequest(google.protobuf.message.Message):
 
     CERTIFICATE_REQUEST_FIELD_NUMBER: builtins.int
     certificate_request: builtins.bytes
-    """PEM, of the same key or of a new one"""
+    """PEM, for the key of that certificate"""
     def __init__(
         self,
         *,
