@@ -140,6 +140,19 @@ def test_rm_removes_a_run_that_is_over(
     assert list((tmp_path / "runs").iterdir()) == []
 
 
+def test_rm_of_no_name_and_of_the_folder_that_one_is_in(
+    umbel: Callable[..., Result], write_run: WriteRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run("a")
+    monkeypatch.chdir(folder)
+    for runs in (folder, folder.parent):
+        result = umbel("rm", "", "--runs-dir", str(runs))  # a variable that is not set, say
+        assert result.exit_code == 2
+        assert "no run ''" in result.stderr
+    assert umbel("rm", ".").stdout == "a removed\n"
+    assert not folder.exists()
+
+
 def test_rm_leaves_a_run_that_may_be_going_on(
     umbel: Callable[..., Result], write_run: WriteRun
 ) -> None:

@@ -196,7 +196,7 @@ def find_run(name: str, runs_dir: Path) -> Path:
         if folders:
             return folders[0]
         raise ConfigError(f"no runs in {runs_dir}", hint="make one with: umbel run APP")
-    matches = [folder for folder in folders if folder.name.startswith(name)]
+    matches = [folder for folder in folders if name and folder.name.startswith(name)]
     exact = [folder for folder in matches if folder.name == name]
     if len(exact or matches) == 1:
         return (exact or matches)[0]
@@ -206,7 +206,7 @@ def find_run(name: str, runs_dir: Path) -> Path:
             hint=f"write more of the id: {', '.join(folder.name for folder in matches[:4])}",
         )
     path = Path(name)
-    if (path / "log.jsonl").is_file():
+    if name and (path / "log.jsonl").is_file():
         return path
     raise ConfigError(
         f"no run {name!r} in {runs_dir}",

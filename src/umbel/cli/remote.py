@@ -253,7 +253,7 @@ def _find(server: UserClient, run: str) -> str:
     runs = sorted(server.runs(), key=lambda state: state.submitted_at)
     if run == "latest" and runs:
         return runs[-1].run_id
-    found = [state.run_id for state in runs if state.run_id.startswith(run)]
+    found = [state.run_id for state in runs if run and state.run_id.startswith(run)]
     if run in found or len(found) == 1:
         return run if run in found else found[0]
     raise ConfigError(

@@ -65,7 +65,7 @@ def remove_run(name: str, runs_dir: Path, as_json: bool, *, force: bool) -> None
     ConfigError
         The run has not ended, as far as its log tells, or a process is at work on it.
     """
-    folder = find_run(name, runs_dir)
+    folder = find_run(name, runs_dir).resolve()
     if not force and read_history(folder).status == "unfinished":
         raise ConfigError(
             "the log does not say that the run has ended: it is going on, or was killed",
