@@ -1,5 +1,6 @@
 """Objects on disk: whole under their names, whatever happens on the way."""
 
+import errno
 import os
 import random
 import resource
@@ -298,3 +299,26 @@ def test_what_is_not_safe_on_the_disk_yet_is_not_there(tmp_path, monkeypatch):
     final = store.finish(name, 4)
     assert seen == [(tmp_path / "incoming" / name, None), (final.parent, None)]
     assert store.size(name) == 4
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("taken_over", [False, True])
+def test_what_the_disk_did_not_keep_is_sent_again(tmp_path, monkeypatch, number, taken_over):
+    store, synced, file = ObjectStore(tmp_path), [], tmp_path / "file"
+    file.write_bytes(DATA)
+
+    def fail(path):
+        synced.append(path)
+        if len(synced) == number + 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("umbel.store.objects.sync", fail)
+    if not taken_over:
+        store.write(NAME, 0, DATA)
+    with pytest.raises(StoreFull, match="Input/output error"):
+        store.put_file(file, NAME) if taken_over else store.finish(NAME, 5000)
+    assert (store.size(NAME), store.offset(NAME), store.total_bytes()) == (None, 0, 0)
+    assert not store.path(NAME).exists()
+    assert file.read_bytes() == DATA
+    put(store, DATA)
+    assert (store.path(NAME).read_bytes(), store.total_bytes()) == (DATA, 5000)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[0-9a-f]{64}")
 _PIECE_BYTES = 1 << 20
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 @dataclass(slots=True)
@@ -186,7 +187,7 @@ class ObjectStore:
         ProtocolError
             If it is not complete (it can be continued), or does not have this hash (it is gone).
         StoreFull
-            If the disk has no room.
+            If the disk has no room, or cannot be written: the upload is gone.
         """
         final, partial = self.path(hash), self._incoming / hash
         with self._uploading(hash) as upload:
@@ -207,6 +208,9 @@ class ObjectStore:
                 partial.touch()  # an empty object has had no write
                 self._publish(partial, final)
             except OSError as error:
+                if error.errno not in _TOO_MANY_FILES:
+                    # A second try would tell nothing: the kernel forgets what it could not write.
+                    self._drop(hash)
                 raise _full(final, error) from error
             self._uploads.pop(hash)
             return final
@@ -364,8 +368,14 @@ class ObjectStore:
             partial.replace(final)
             self._sizes[final.name] = size
         if self._durable:
-            sync(final.parent)
-            self._unsafe.discard(final.name)
+            try:
+                sync(final.parent)
+            except OSError:
+                final.replace(partial)
+                self._sizes.pop(final.name, None)
+                raise
+            finally:
+                self._unsafe.discard(final.name)
 
 
 def _write_all(file: int, data: memoryview) -> None:
@@ -374,6 +384,6 @@ def _write_all(file: int, data: memoryview) -> None:
 
 
 def _full(path: Path, error: OSError) -> StoreFull:
-    is_files = error.errno in (errno.EMFILE, errno.ENFILE)
+    is_files = error.errno in _TOO_MANY_FILES
     hint = "raise the limit of open files: ulimit -n" if is_files else "make room on that disk"
     return StoreFull(f"cannot write {path}: {error.strerror}", hint=hint)
