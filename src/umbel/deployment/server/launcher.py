@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from umbel.base import environment_of_children
 
@@ -38,10 +39,11 @@ class Launcher:
         self._keepers: dict[str, asyncio.Task[None]] = {}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._progress: set[str] = set()
+        self._closed = False
 
     def start(self, run_id: str) -> None:
-        """Start the process of a run, unless it is there."""
-        if run_id not in self._keepers:
+        """Start the process of a run, unless it is there or the server ends."""
+        if run_id not in self._keepers and not self._closed:
             self._keepers[run_id] = asyncio.create_task(self._keep(run_id))
 
     def progressed(self, run_id: str) -> None:
@@ -53,20 +55,17 @@ class Launcher:
         process = self._processes.get(run_id)
         return None if process is None else process.pid
 
-    async def stop(self, run_id: str) -> None:
-        """End the process of a run: first by SIGTERM, after some seconds by SIGKILL."""
+    def stop(self, run_id: str) -> Coroutine[Any, Any, None]:
+        """End the process of a run: first by SIGTERM, after some seconds by SIGKILL.
+
+        The coroutine ends it; the run can be started again from now on.
+        """
         self._progress.discard(run_id)
-        keeper = self._keepers.pop(run_id, None)
-        process = self._processes.pop(run_id, None)
-        if keeper is not None:
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
-        if process is not None and process.returncode is None:
-            await _end(process)
+        return _end(self._keepers.pop(run_id, None), self._processes.pop(run_id, None))
 
     async def close(self) -> None:
         """End all processes; their runs go on when the server does."""
+        self._closed = True
         await asyncio.gather(*(self.stop(run_id) for run_id in list(self._keepers)))
 
     def forget(self, run_id: str) -> None:
@@ -114,7 +113,15 @@ class Launcher:
         return await process.wait()
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(
+    keeper: asyncio.Task[None] | None, process: asyncio.subprocess.Process | None
+) -> None:
+    if keeper is not None:
+        keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeper
+    if process is None or process.returncode is not None:
+        return
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:

@@ -133,7 +133,7 @@ class ServerAppsService(ServerAppsServicer):
         self, request: wire.EndRequest, context: _Context
     ) -> wire.EndReply:
         status: EndStatus = "succeeded" if request.status == "succeeded" else "failed"
-        await self._plane.submit(
+        safe = self._plane.submit(
             RunEnded(
                 at=self._plane.clock.now(),
                 run=request.run_id,
@@ -141,7 +141,8 @@ class ServerAppsService(ServerAppsServicer):
                 detail=request.detail,
             )
         )
-        self._launcher.forget(request.run_id)
+        self._launcher.forget(request.run_id)  # at once: the run may be resumed meanwhile
+        await safe
         return wire.EndReply()
 
     def _reply(self, name: str, answer: Answer) -> wire.MessageReply:
