@@ -93,6 +93,26 @@ def test_effects_wait_for_the_disk_and_steps_are_written_together():
     asyncio.run(main())
 
 
+def test_settled_waits_for_no_step_that_comes_later():
+    async def main():
+        work = Work(Slow(), fsync=True)
+        work.step()
+        await asyncio.sleep(0)
+        work.step()
+        settled = asyncio.create_task(work.journalling.settled())
+        await asyncio.sleep(0)
+        work.journal.gate.release()
+        await asyncio.wait({settled}, timeout=0.02)  # the second is being written
+        last = work.step()
+        work.journal.gate.release()
+        await settled
+        assert work.effects() == [1, 2]
+        work.journal.gate.release()
+        await last
+
+    asyncio.run(main())
+
+
 def test_a_snapshot_is_of_what_was_written_by_then(monkeypatch):
     monkeypatch.setattr(journalling, "_SNAPSHOT_ENTRIES", 3)
 
@@ -129,6 +149,8 @@ def test_a_journal_that_fails_lets_nothing_happen(fsync):
                 work.step()
         assert work.effects() == []
         assert isinstance(work.journalling.broken, ConfigError)
+        with pytest.raises(ConfigError, match="full"):
+            await work.journalling.settled()
 
     asyncio.run(main())
 
@@ -142,12 +164,23 @@ def test_a_server_whose_journal_fails_ends(tmp_path, monkeypatch, fsync):
         server = Server(ServerSettings(tmp_path, port=0, insecure=True, fsync=fsync))
         await server.start()
         monkeypatch.setattr(server._journal, "append", fail)
+        answers = []
+
+        async def wait_for_answer():
+            with server.plane.awaiting(["m"]) as queue:
+                answers.append(await queue.get())
+
+        waiting = asyncio.create_task(wait_for_answer())
+        await asyncio.sleep(0)
         try:
             for _ in range(2):  # the second is refused before it happens
                 with pytest.raises(ConfigError, match="full"):
                     await server.plane.submit(NodeJoined(at=0.0, name="n", fingerprint="f"))
             with pytest.raises(ConfigError, match="full"):
                 await asyncio.wait_for(server.serve(asyncio.Event()), 10)
+            await asyncio.wait_for(waiting, 10)
+            with pytest.raises(ConfigError, match="full"):
+                server.plane.answer(*answers)
         finally:
             await server.close()
 

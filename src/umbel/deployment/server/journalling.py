@@ -91,9 +91,16 @@ class Journalling:
         return batch.safe
 
     async def settled(self) -> None:
-        """Wait until all steps are in the journal."""
-        while self._writer is not None:
-            await asyncio.shield(self._writer)
+        """Wait until all steps so far are in the journal, however many come meanwhile.
+
+        Raises
+        ------
+        Exception
+            What the journal could not be written for.
+        """
+        if self.broken is not None:
+            raise self.broken
+        await self.add(None, ())
 
     async def _write_behind(self) -> None:
         """Bring steps to the disk, as long as some come meanwhile."""

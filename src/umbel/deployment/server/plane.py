@@ -155,7 +155,7 @@ class Plane:
             entries,
             lambda: state_to_json(self.state),
             self._carry_out,
-            self._changed.set,
+            self._on_broken,
             fsync=self._fsync,
         )
 
@@ -187,7 +187,13 @@ class Plane:
         return self._journalling.add(entry, effects)
 
     async def settled(self) -> None:
-        """Wait until all that has happened is in the journal."""
+        """Wait until all that has happened by now is in the journal.
+
+        Raises
+        ------
+        ConfigError
+            The journal cannot be written any more.
+        """
         await self._journalling.settled()
 
     async def keep_time(self) -> None:
@@ -259,7 +265,11 @@ class Plane:
         ------
         NotFound
             There is no such message, or not any more.
+        ConfigError
+            The journal cannot be written any more: there will be no answers.
         """
+        if self._journalling.broken is not None:
+            raise self._journalling.broken
         sent = self.state.messages.get(message_id)
         if sent is None:
             raise NotFound(
@@ -297,6 +307,13 @@ class Plane:
         """Wake those who wait for nodes."""
         async with self._nodes_changed:
             self._nodes_changed.notify_all()
+
+    def _on_broken(self) -> None:
+        """Wake those who would wait for ever, to be told."""
+        self._changed.set()
+        for name, queues in self._awaited.items():
+            for queue in queues:
+                queue.put_nowait(name)
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:

@@ -166,9 +166,10 @@ class Server:
         for timer in self._timers:
             timer.cancel()
         await asyncio.gather(*self._timers, return_exceptions=True)
-        await self.plane.settled()  # which may have more to erase
-        await asyncio.gather(*self._ending.values(), return_exceptions=True)
-        await self.plane.settled()
+        # What is in the journal by now may have more to erase, and that more for the journal.
+        for _ in range(2):
+            await asyncio.gather(self.plane.settled(), return_exceptions=True)
+            await asyncio.gather(*self._ending.values(), return_exceptions=True)
         self._journal.close()
         shutil.rmtree(self._socket_dir, ignore_errors=True)
 
@@ -275,8 +276,8 @@ class Server:
                 shutil.rmtree(app)
 
     def _give_up(self, run_id: str, reason: str) -> None:
-        run = self.plane.state.runs[run_id]
-        if run.active:
+        run = self.plane.state.runs.get(run_id)
+        if run is not None and run.active:
             now = self.plane.clock.now()
             self.plane.submit(RunEnded(at=now, run=run_id, status="failed", detail=reason))
 
