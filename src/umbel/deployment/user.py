@@ -26,6 +26,9 @@ from umbel.deployment.wire.umbel_pb2_grpc import EnrolmentStub, ObjectsStub, Run
 
 _LOGGER = logging.getLogger("umbel.deployment")
 _ANSWER_S = 30.0
+_PUSH_S = 600.0
+"""A busy server has nodes push before us: an app waits for its turn."""
+
 _FLWR_SETUP = "umbel.flwr:install"
 
 
@@ -191,7 +194,7 @@ class UserClient:
                 chunk = wire.Chunk(offset=offset, data=data[offset : offset + CHUNK_BYTES])
                 yield wire.PushChunk(object=what if offset == 0 else None, chunk=chunk)
 
-        self._objects.Push(chunks(), timeout=_ANSWER_S)
+        self._objects.Push(chunks(), timeout=_PUSH_S)
 
     def _pull(self, what: wire.Object, path: Path) -> Path:
         partial = path.with_name(path.name + ".part")

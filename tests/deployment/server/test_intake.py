@@ -48,6 +48,19 @@ def test_asking_twice_takes_room_once():
     asyncio.run(scenario())
 
 
+def test_who_brings_more_than_it_asked_for_waits_for_that():
+    async def scenario():
+        room = Intake(8 * MB)
+        await room.admit(("b", "x"), 1)
+        async with room.taking(("a", "x"), 7 * MB):
+            more = asyncio.create_task(room.admit(("b", "x"), 8 * MB))
+            await settled()
+            assert not more.done()
+        await asyncio.wait_for(more, 30)
+
+    asyncio.run(scenario())
+
+
 def test_who_does_not_begin_gives_way(monkeypatch):
     monkeypatch.setattr(intake, "_BEGIN_S", 0.01)
 

@@ -52,11 +52,13 @@ class Intake:
             self._leave(share)
 
     async def _room_for(self, key: Key, size_bytes: int) -> int:
-        if key in self._admitted:
-            share, timer = self._admitted.pop(key)
-            timer.cancel()
-            return share
         share = min(size_bytes, _SHARE_MAX_BYTES)
+        if key in self._admitted:
+            admitted, timer = self._admitted.pop(key)
+            timer.cancel()
+            if admitted >= share:
+                return admitted
+            self._leave(admitted)  # it asked for less than it brings
         if not self._waiting and share <= self._free:
             self._free -= share
             return share

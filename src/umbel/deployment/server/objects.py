@@ -111,12 +111,12 @@ class ObjectsService:
     @refusing
     async def stat(self, request: wire.StatRequest, context: _Context) -> wire.StatReply:
         """Say how much there is of objects: of those to be pushed, when there is room for them."""
-        self._callers.known(context).require(*_ROLES)
+        may_push = self._may_push(self._callers.known(context).require(*_ROLES))
+        for name, size in zip(request.hashes, request.sizes_bytes, strict=False):
+            if may_push and self._store.size(name) is None:
+                await self._intake.admit((context.peer(), name), size)
         for name in request.hashes:
             self._store.touch(name)  # whoever learns that it is here may refer to it next
-        for name, size in zip(request.hashes, request.sizes_bytes, strict=False):
-            if self._store.size(name) is None:
-                await self._intake.admit((context.peer(), name), size)
         sizes = [self._store.size(name) for name in request.hashes]
         stored = [
             self._store.offset(name) if size is None else size
@@ -144,9 +144,9 @@ class ObjectsService:
         item, chunk = read_push(await anext(coming, b""))
         if not item.hash:
             raise ProtocolError("a push begins with the object's name and size")
-        if self._store.touch(item.hash):
-            return item.size_bytes
         async with self._intake.taking((peer, item.hash), item.size_bytes):
+            if self._store.touch(item.hash):
+                return item.size_bytes
             offset = await asyncio.to_thread(store, self._store, item, chunk)
             async for raw in coming:
                 offset = await asyncio.to_thread(store, self._store, item, read_push(raw)[1])
