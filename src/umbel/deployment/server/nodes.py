@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc.aio
 
-from umbel.base import NotAuthenticated, ProtocolError, UmbelError, VersionMismatch
+from umbel.base import ConfigError, NotAuthenticated, ProtocolError, UmbelError, VersionMismatch
 from umbel.coordinator import (
     Answer,
     Failure,
@@ -87,7 +87,8 @@ class NodesService(NodesServicer):
             reader.cancel()
             plane.drop_session(session)
             if session in plane.state.live.sessions:
-                plane.submit(NodeDisconnected(at=plane.clock.now(), session=session))
+                with contextlib.suppress(ConfigError):  # of the journal, which ends the server
+                    plane.submit(NodeDisconnected(at=plane.clock.now(), session=session))
 
     async def _identify(self, hello: wire.Hello, context: _Context) -> int:
         """Return which node says hello; without TLS one that is new joins."""
