@@ -11,7 +11,7 @@ TORCH      := torch==2.13.0
 # without CUDA.
 TEST_EXTRAS := torch,jax,sklearn,ray,deploy,datasets,dp,plot,dev
 
-# Tests run in two processes, each of which begins at an end of its own: those that share a costly
+# Tests run in two processes, each of which begins with a half of its own: those that share a costly
 # fixture stay together.
 PYTEST    := $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 

@@ -187,7 +187,7 @@ class ObjectStore:
         ProtocolError
             If it is not complete (it can be continued), or does not have this hash (it is gone).
         StoreFull
-            If the disk has no room, or cannot be written: the upload is gone.
+            If the disk has no room; of a durable store the upload is gone then.
         """
         final, partial = self.path(hash), self._incoming / hash
         with self._uploading(hash) as upload:
@@ -208,7 +208,7 @@ class ObjectStore:
                 partial.touch()  # an empty object has had no write
                 self._publish(partial, final)
             except OSError as error:
-                if error.errno not in _TOO_MANY_FILES:
+                if self._durable and error.errno not in _TOO_MANY_FILES:
                     # A second try would tell nothing: the kernel forgets what it could not write.
                     self._drop(hash)
                 raise _full(final, error) from error

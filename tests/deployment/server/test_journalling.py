@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -109,6 +110,21 @@ def test_settled_waits_for_no_step_that_comes_later():
         assert work.effects() == [1, 2]
         work.journal.gate.release()
         await last
+
+    asyncio.run(main())
+
+
+def test_a_step_does_not_wait_for_what_other_threads_do():
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        pushed = threading.Event()
+        pushing = loop.run_in_executor(None, pushed.wait, 10)
+        work = Work(MemoryJournal(), fsync=True)
+        await work.step()
+        assert not pushing.done()
+        pushed.set()
+        await pushing
 
     asyncio.run(main())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from umbel.coordinator import Effect
@@ -62,6 +63,8 @@ class Journalling:
         self._fsync = fsync
         self._batch: _Batch | None = None
         self._writer: asyncio.Task[None] | None = None
+        # Not one of those that all share: they may be busy with what is pushed.
+        self._thread = ThreadPoolExecutor(1, "umbel-journal")
 
     def add(self, entry: bytes | None, effects: Iterable[Effect]) -> asyncio.Future[None]:
         """Take a step, with its entry if it is to have one.
@@ -104,10 +107,11 @@ class Journalling:
 
     async def _write_behind(self) -> None:
         """Bring steps to the disk, as long as some come meanwhile."""
+        loop = asyncio.get_running_loop()
         try:
             while (batch := self._take()) is not None:
                 try:
-                    await asyncio.to_thread(self._write, batch)
+                    await loop.run_in_executor(self._thread, self._write, batch)
                     self._complete(batch)
                 except Exception as error:
                     batch.safe.set_exception(error)
