@@ -1,3 +1,4 @@
+import resource
 import subprocess
 
 import pytest
@@ -87,3 +88,20 @@ def test_one_process_at_a_time(file):
         PolicyLedger(file)
     ledger.close()
     PolicyLedger(file).close()
+
+
+def test_after_a_full_disk_the_next_entry_follows_whole_ones(file):
+    written(file)
+    ledger = PolicyLedger(file)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 5, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            ledger.append({"event": "closed", "n": 2}, durable=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    ledger.append({"event": "closed", "n": 3}, durable=True)
+    ledger.close()
+    again = PolicyLedger(file)
+    assert [entry["n"] for entry in again.entries()] == [0, 1, 3]
+    again.close()

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,15 @@ class PolicyLedger:
                 hint="end the node, and see who may write to its folder",
                 file=self._path,
             )
-        line = json.dumps(entry).encode() + b"\n"
-        while line:
-            written = os.write(self._fd, line)
-            self._size += written
-            line = line[written:]
+        line = rest = json.dumps(entry).encode() + b"\n"
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError:
+            with suppress(OSError):  # where half a line has to stay, none is written behind it
+                os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(line)
         if durable:
             os.fsync(self._fd)
 
