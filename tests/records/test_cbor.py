@@ -114,7 +114,8 @@ BROKEN = {
     "depth": (body([], header=b"\x81" * 100_000), "not the CBOR"),
     "version": (body([], header=cbor2.dumps(["umbel", 2, []])), "the header is not"),
     "version is true": (body([], header=cbor2.dumps(["umbel", True, []])), "the header is not"),
-    "a map": (body([], header=cbor2.dumps({"umbel": 1})), "the header is not"),
+    "a map": (body([], header=cbor2.dumps({"umbel": 1})), "no maps"),
+    "a map of numbers": (body([], header=cbor2.dumps([{1: 1}])), "not the CBOR"),
     "a record is text": (body(["a"]), "a record is"),
     "a kind": (body([["a", "tables", []]]), "a record is"),
     "no name": (body([[1, "arrays", []]]), "a record is"),
@@ -177,7 +178,14 @@ def test_what_is_broken_is_refused_and_told_why(file, text):
 
 
 @pytest.mark.parametrize(
-    "header", [b"\x9a\x00\x0f\xff\xff" + b"\x80" * 0xFFFFF, b"\x9b\x7f" + b"\xff" * 7, b"\x80"]
+    "header",
+    [
+        b"\x9a\x00\x0f\xff\xff" + b"\x80" * 0xFFFFF,
+        b"\x9a\x00\x0f\xff\xff" + b"\xa0" * 0xFFFFF,
+        b"\x9b\x7f" + b"\xff" * 7,
+        b"\x80",
+    ],
+    ids=["lists", "maps", "endless", "empty"],
 )
 def test_a_hostile_header_takes_little_memory(header):
     file = body([], header=header)

@@ -81,6 +81,9 @@ class Cohort:
     def _skip(self, position: int, error: Error) -> None:
         self._failures[position] = error
         self._sums.put((position, position + 1), None)
+        message = self._messages[position]
+        if _bytes_of(message) > _SMALL_BYTES and len(self._sums.in_memory()) > 1:
+            self._sums.stow(self._stowed)  # sums that lay in files have become another one
 
     def _add_from(self, position: int) -> bool:
         """Add the reply at this position and those right after it that are there, as room allows.
