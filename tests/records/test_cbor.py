@@ -128,6 +128,7 @@ BROKEN = {
     "true as a length": (body(arrays(["w", "int64", [True]]), BYTES), "non-negative"),
     "too large": (body(arrays(["w", "int8", [0, 2**62, 4]]), b""), "too large"),
     "too large without bytes": (body(arrays(["w", "|V0", [0, 2**62, 4]]), b""), "too large"),
+    "too many without bytes": (body(arrays(["w", "|V0", [2**62, 4]]), b""), "too large"),
     "too short": (body(arrays(["w", "int64", [2]]), BYTES), "which takes 16"),
     "text for bytes": (body(arrays(["w", "int64", [1]]), "12345678"), "no byte string"),
     "an array too many": (body([], BYTES), "lists 0 arrays"),

@@ -266,9 +266,9 @@ def _described(entry: Any) -> tuple[str, np.dtype[Any], tuple[int, ...], int]:
         dtype = dtype_of(dtype_name)
     except RecordError as error:
         raise ProtocolError(error.message, key=key[:100]) from error
-    # An item of no bytes counts as one, so that a shape alone is bounded as well.
-    size = checked_size(key, list(shape), max(1, dtype.itemsize))
-    return key, dtype, shape, size if dtype.itemsize else 0
+    # An item of no bytes is one more dimension, of 0, so that a shape alone is bounded as well.
+    sizes = [*shape] if dtype.itemsize else [*shape, 0]
+    return key, dtype, shape, checked_size(key, sizes, dtype.itemsize or 1)
 
 
 def _array(data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
