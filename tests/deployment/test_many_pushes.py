@@ -15,9 +15,9 @@ from umbel.deployment.chunks import ObjectsClient
 from umbel.deployment.transfer import push
 from umbel.deployment.wire import umbel_pb2 as wire
 
-PUSHES, SIZE_BYTES = 150, 6_000_000
-PEAK_BYTES = 400_000_000
-"""Where gRPC sees to it, they are 700 MB, and twice as many for twice as many pushes."""
+PUSHES, SIZE_BYTES = 250, 6_000_000
+PEAK_BYTES = 700_000_000
+"""Without a bound they are 1.2 GB, and twice as many for twice as many pushes."""
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ async function pullFrom(objects: ObjectsClient, item: ObjectName, part: string, 
 export async function push(objects: ObjectsClient, item: ObjectName, file: string): Promise<void> {
   await persist(async (progress) => {
     const { complete, stored_bytes } = await new Promise<StatReply>((resolve, reject) => {
-      objects.Stat({ hashes: [item.hash] }, (error, reply) => (error ? reject(error) : resolve(reply)));
+      objects.Stat({ hashes: [item.hash], sizes_bytes: [item.size_bytes] }, (error, reply) => (error ? reject(error) : resolve(reply)));
     });
     if (complete[0]) return;
     const stored = Number(stored_bytes[0] ?? 0);

@@ -13,7 +13,6 @@ WIRE_MESSAGE_MAX_BYTES = 8 * 1024 * 1024
 KEPT_MEMORY_BYTES = 16 * 1024 * 1024
 """How much freed memory a server or a node keeps for the buffers of the next chunks."""
 
-_LOOKAHEAD_BYTES = 256 * 1024
 _KEEPALIVE_MS = 30_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
 _PENDING_MAX = 100_000
@@ -47,10 +46,6 @@ def server_options() -> list[Option]:
     """Return the options of a server: bounds, and pings that find peers which went silently."""
     return [
         *_bounds(),
-        # How much of each push is read ahead, besides the chunk that is asked for. Where gRPC sees
-        # to it, two hundred nodes that push at once take 1.3 GB, and no less time.
-        ("grpc.http2.bdp_probe", 0),
-        ("grpc.http2.lookahead_bytes", _LOOKAHEAD_BYTES),
         ("grpc.http2.min_ping_interval_without_data_ms", _KEEPALIVE_TIMEOUT_MS),
         # All nodes may ask for the model at once; gRPC drops calls beyond a thousand otherwise,
         # and those that have waited for half a minute.

@@ -82,7 +82,9 @@ async def push(
     failures, best = 0, -1
     while True:
         try:
-            reply = await objects.stat(wire.StatRequest(hashes=[item.hash]))
+            reply = await objects.stat(
+                wire.StatRequest(hashes=[item.hash], sizes_bytes=[item.size_bytes])
+            )
             if not (len(reply.stored_bytes) == len(reply.complete) == 1):
                 raise ProtocolError("the server did not answer for the one object it was asked for")
             if reply.complete[0]:

@@ -15,6 +15,7 @@ from umbel.base import NotAllowed, NotFound, ProtocolError, UmbelError, Unreacha
 from umbel.deployment.chunks import Chunk, read_push, write_chunk
 from umbel.deployment.errors import abort_with, refusing
 from umbel.deployment.server.callers import Caller, Callers
+from umbel.deployment.server.intake import Intake
 from umbel.deployment.transfer import CHUNK_BYTES, packer, store
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.store import ObjectStore
@@ -23,9 +24,6 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 MayPull = Callable[[Caller, str], bool]
 MayPush = Callable[[Caller], bool]
 _ROLES = ("node", "user", "admin")
-_PUSHES_MAX = 64
-"""So many pushes of nodes are read at once, with some MB each; others begin when one has ended."""
-
 _CHUNK_S = 120.0
 """A push of which nothing comes for so long is cut off; it can go on where it was."""
 
@@ -53,7 +51,7 @@ class ObjectsService:
         self._may_pull = may_pull
         self._may_push = may_push
         self._open: dict[str, tuple[IO[bytes], int]] = {}
-        self._pushing = asyncio.Semaphore(_PUSHES_MAX)
+        self._intake = Intake()
 
     def handlers(self) -> grpc.GenericRpcHandler[Any, Any]:
         """Return the methods as a server takes them: chunks stay bytes, which we read ourselves."""
@@ -85,10 +83,8 @@ class ObjectsService:
                 "nothing waits for an object of this node",
                 hint="push the reply to a task, as long as its answer is wanted",
             )
-        # Users push apps, which are small and waited for; without TLS they cannot be told apart.
-        is_user = caller.principal is not None and caller.node_id is None
-        async with nullcontext() if is_user else self._pushing:
-            return wire.PushReply(stored_bytes=await self._take(request_iterator))
+        peer = context.peer() if _waits(caller) else None
+        return wire.PushReply(stored_bytes=await self._take(request_iterator, peer))
 
     async def pull(self, request: wire.PullRequest, context: _Context) -> AsyncIterator[bytes]:
         """Send an object in chunks."""
@@ -115,10 +111,17 @@ class ObjectsService:
 
     @refusing
     async def stat(self, request: wire.StatRequest, context: _Context) -> wire.StatReply:
-        """Say how much there is of objects."""
-        self._callers.known(context).require(*_ROLES)
+        """Say how much there is of objects: of those to be pushed, when there is room for them."""
+        caller = self._callers.known(context).require(*_ROLES)
         for name in request.hashes:
             self._store.touch(name)  # whoever learns that it is here may refer to it next
+        sizes_bytes = request.sizes_bytes if _waits(caller) and self._may_push(caller) else ()
+        for name, size in zip(request.hashes, sizes_bytes, strict=False):
+            if self._store.size(name) is None:
+                key = context.peer(), name
+                await self._intake.admit(key, size)
+                if self._store.size(name) is not None:  # another has pushed the same meanwhile
+                    self._intake.drop(key)
         sizes = [self._store.size(name) for name in request.hashes]
         stored = [
             self._store.offset(name) if size is None else size
@@ -140,21 +143,33 @@ class ObjectsService:
             else:
                 file.close()
 
-    async def _take(self, chunks: AsyncIterator[bytes]) -> int:
-        """Write the chunks of one object; return how many of its bytes are stored."""
-        item, offset = wire.Object(), 0
-        async for raw in _in_time(chunks):
-            named, chunk = read_push(raw)
-            if not item.hash:
-                item = named
-                if self._store.touch(item.hash):
-                    return item.size_bytes
-            offset = await asyncio.to_thread(store, self._store, item, chunk)
+    async def _take(self, chunks: AsyncIterator[bytes], peer: str | None) -> int:
+        """Write the chunks of one object; return how many of its bytes are stored.
+
+        Who is no peer needs no room.
+        """
+        coming = _in_time(chunks)
+        item, chunk = read_push(await anext(coming, b""))
         if not item.hash:
             raise ProtocolError("a push begins with the object's name and size")
-        if offset == item.size_bytes:
-            await asyncio.to_thread(self._store.finish, item.hash, item.size_bytes)
+        if self._store.touch(item.hash):
+            return item.size_bytes
+        taking = self._intake.taking((peer, item.hash), item.size_bytes) if peer else nullcontext()
+        async with taking:
+            offset = await asyncio.to_thread(store, self._store, item, chunk)
+            async for raw in coming:
+                offset = await asyncio.to_thread(store, self._store, item, read_push(raw)[1])
+            if offset == item.size_bytes:
+                await asyncio.to_thread(self._store.finish, item.hash, item.size_bytes)
         return offset
+
+
+def _waits(caller: Caller) -> bool:
+    """Whether it pushes only when there is room, unlike a user, whose app is small and waited for.
+
+    Without TLS they cannot be told apart.
+    """
+    return caller.principal is None or caller.node_id is not None
 
 
 async def _in_time(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

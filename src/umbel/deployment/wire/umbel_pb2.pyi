@@ -146,14 +146,20 @@ class StatRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     HASHES_FIELD_NUMBER: builtins.int
+    SIZES_BYTES_FIELD_NUMBER: builtins.int
     @property
     def hashes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    @property
+    def sizes_bytes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """of those that will be pushed now: answered when there is room"""
+
     def __init__(
         self,
         *,
         hashes: collections.abc.Iterable[builtins.str] | None = ...,
+        sizes_bytes: collections.abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["hashes", b"hashes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hashes", b"hashes", "sizes_bytes", b"sizes_bytes"]) -> None: ...
 
 global___StatRequest = StatRequest
 
