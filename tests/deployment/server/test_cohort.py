@@ -129,6 +129,19 @@ def test_a_straggler_holds_up_its_own_block_alone(tmp_path, monkeypatch):
     assert len(cohort._waiting) < reduction_tree(nodes).blocks[0][1]
 
 
+@pytest.mark.parametrize(("sums_bytes", "waiting"), [(1 << 20, 0), (20 * 64, 12)])
+def test_of_a_small_model_as_many_sums_are_begun_as_have_room(
+    tmp_path, monkeypatch, sums_bytes, waiting
+):
+    monkeypatch.setattr(cohort_file, "_SUMS_BYTES", sums_bytes)
+    nodes, files = 256, MappedFiles()
+    contents = replies(tmp_path, files, nodes, 64)
+    cohort, messages = cohort_of(tmp_path, files, contents, WeightedMean())
+    for at, _ in reduction_tree(nodes).blocks:  # 32, none of which is full
+        cohort.take(at, Message(contents[at], reply_to=messages[at]))
+    assert len(cohort._waiting) == waiting
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it is read from /proc")
 @pytest.mark.parametrize("nodes", [2, 4, 10])
