@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 _MAX_BYTES = 256 * 1024 * 1024
 _SHARE_MAX_BYTES = 8 * 1024 * 1024
 """What a push takes at most, however large its object: about what gRPC reads ahead of us."""
 
+_SLOW_BYTES_S = 4_000_000
+_SLOW_SHARE_BYTES = 1024 * 1024
+"""What a push takes that brings less than this in a second: we are faster, and nothing piles up."""
+
+_SLOW_AFTER_S = 1.0
 _BEGIN_S = 30.0
 """A push that has not begun by then gives its room to others."""
 
@@ -43,11 +48,25 @@ class Intake:
         self._admitted[key] = share, timer
 
     @asynccontextmanager
-    async def taking(self, key: Key, size_bytes: int) -> AsyncIterator[None]:
-        """Let a push have its room while the block runs; one that never asked waits for it here."""
+    async def taking(self, key: Key, size_bytes: int) -> AsyncIterator[Callable[[int], None]]:
+        """Let a push have its room while the block runs; one that never asked waits for it here.
+
+        The block tells how many bytes have come so far; a slow push leaves room to others.
+        """
         share = await self._room_for(key, size_bytes)
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+
+        def have_come(count: int) -> None:
+            nonlocal share
+            seconds = clock() - begun
+            is_slow = seconds >= _SLOW_AFTER_S and count < _SLOW_BYTES_S * seconds
+            if is_slow and share > _SLOW_SHARE_BYTES:
+                spare, share = share - _SLOW_SHARE_BYTES, _SLOW_SHARE_BYTES
+                self._leave(spare)
+
         try:
-            yield
+            yield have_come
         finally:
             self._leave(share)
 

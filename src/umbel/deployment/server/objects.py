@@ -24,6 +24,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 MayPull = Callable[[Caller, str], bool]
 MayPush = Callable[[Caller], bool]
 _ROLES = ("node", "user", "admin")
+_FREE = nullcontext[Callable[[int], None]](lambda count: None)
 _CHUNK_S = 120.0
 """A push of which nothing comes for so long is cut off; it can go on where it was."""
 
@@ -154,10 +155,12 @@ class ObjectsService:
             raise ProtocolError("a push begins with the object's name and size")
         if self._store.touch(item.hash):
             return item.size_bytes
-        taking = self._intake.taking((peer, item.hash), item.size_bytes) if peer else nullcontext()
-        async with taking:
+        intake = self._intake.taking((peer, item.hash), item.size_bytes) if peer else _FREE
+        async with intake as have_come:
+            begin = chunk.offset
             offset = await asyncio.to_thread(store, self._store, item, chunk)
             async for raw in coming:
+                have_come(offset - begin)
                 offset = await asyncio.to_thread(store, self._store, item, read_push(raw)[1])
             if offset == item.size_bytes:
                 await asyncio.to_thread(self._store.finish, item.hash, item.size_bytes)
