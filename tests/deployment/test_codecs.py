@@ -1,12 +1,19 @@
 """Nodes of one federation with different codecs: safetensors, CBOR, and one of somebody else's."""
 
 import fcntl
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 from local_deployment import LocalDeployment, until
+from wire_peers import Session
 
-from umbel.records import decode
+import umbel
+from umbel.deployment.channel import open_blocking_channel
+from umbel.deployment.wire import umbel_pb2 as wire
+from umbel.deployment.wire.umbel_pb2_grpc import NodesStub
+from umbel.records import Message, RecordDict, codec_of, decode
 from umbel.serverapp import read_log
 
 pytestmark = pytest.mark.slow
@@ -107,3 +114,40 @@ def test_a_node_with_another_codec_meets_the_message_that_a_killed_server_app_ha
         model = decode((here.run_folder(run_id) / "model.safetensors").read_bytes())
         # 1 and 2, of which the mean is 1.5; 1 alone; and both again, one of them in CBOR.
         assert model["arrays"]["w"].numpy().tolist() == [4.0] * 4
+
+
+def test_a_loop_that_asks_for_nodes_once_learns_of_another_codec_by_the_failure():
+    asked, server = [], umbel.ServerApp()
+
+    @server.main()
+    def main(grid, context):
+        threading.Thread(target=be_a_node, daemon=True).start()
+        (node,) = grid.wait_for_nodes(1, 30)
+        rounds = (grid.send_and_receive([Message(RecordDict(), node, "train")]) for _ in range(3))
+        return [reply.has_content() for (reply,) in rounds]
+
+    def answer(stub, offered, count):
+        hello = {"protocol_min": 1, "protocol_max": 1, "capacity": 1, "secret": b"s" * 16}
+        session = Session(stub, wire.FromNode(hello=wire.Hello(codecs=[offered], **hello)))
+        for _ in range(count):
+            task = session.hear("task")
+            asked.append(task.codec)
+            reply = wire.Reply(message_id=task.message_id, codec=task.codec)
+            if (task.codec or "safetensors") == offered:
+                reply.content = b"".join(codec_of(offered).encode(RecordDict()))
+            else:
+                reply.failure.code = 3
+            session.say(reply=reply)
+            session.hear("ack")
+        session.close()
+
+    def be_a_node():
+        with open_blocking_channel(address) as channel:
+            answer(NodesStub(channel), "cbor", 1)
+            answer(NodesStub(channel), "safetensors", 2)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    assert umbel.start_server(address, server_app=server) == [True, False, True]
+    assert asked == ["cbor", "cbor", ""]

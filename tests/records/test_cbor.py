@@ -114,7 +114,8 @@ BROKEN = {
     "depth": (body([], header=b"\x81" * 100_000), "not the CBOR"),
     "version": (body([], header=cbor2.dumps(["umbel", 2, []])), "the header is not"),
     "version is true": (body([], header=cbor2.dumps(["umbel", True, []])), "the header is not"),
-    "a map": (body([], header=cbor2.dumps({"umbel": 1})), "the header is not"),
+    "a map": (body([], header=cbor2.dumps({"umbel": 1})), "no maps"),
+    "a map of numbers": (body([], header=cbor2.dumps([{1: 1}])), "not the CBOR"),
     "a record is text": (body(["a"]), "a record is"),
     "a kind": (body([["a", "tables", []]]), "a record is"),
     "no name": (body([[1, "arrays", []]]), "a record is"),
@@ -127,6 +128,7 @@ BROKEN = {
     "true as a length": (body(arrays(["w", "int64", [True]]), BYTES), "non-negative"),
     "too large": (body(arrays(["w", "int8", [0, 2**62, 4]]), b""), "too large"),
     "too large without bytes": (body(arrays(["w", "|V0", [0, 2**62, 4]]), b""), "too large"),
+    "too many without bytes": (body(arrays(["w", "|V0", [2**62, 4]]), b""), "too large"),
     "too short": (body(arrays(["w", "int64", [2]]), BYTES), "which takes 16"),
     "text for bytes": (body(arrays(["w", "int64", [1]]), "12345678"), "no byte string"),
     "an array too many": (body([], BYTES), "lists 0 arrays"),
@@ -177,7 +179,14 @@ def test_what_is_broken_is_refused_and_told_why(file, text):
 
 
 @pytest.mark.parametrize(
-    "header", [b"\x9a\x00\x0f\xff\xff" + b"\x80" * 0xFFFFF, b"\x9b\x7f" + b"\xff" * 7, b"\x80"]
+    "header",
+    [
+        b"\x9a\x00\x0f\xff\xff" + b"\x80" * 0xFFFFF,
+        b"\x9a\x00\x0f\xff\xff" + b"\xa0" * 0xFFFFF,
+        b"\x9b\x7f" + b"\xff" * 7,
+        b"\x80",
+    ],
+    ids=["lists", "maps", "endless", "empty"],
 )
 def test_a_hostile_header_takes_little_memory(header):
     file = body([], header=header)

@@ -159,7 +159,11 @@ class Cbor:
     def _records(self, header: bytes) -> list[tuple[str, str, tuple[Any, ...]]]:
         cbor2 = self._library
         decoder = cbor2.CBORDecoder(
-            io.BytesIO(header), semantic_decoders=_NoTags(), max_depth=_DEPTH
+            io.BytesIO(header),
+            semantic_decoders=_NoTags(),
+            object_hook=_no_map,
+            strict_hashable_types=True,  # a map is built before the hook sees it
+            max_depth=_DEPTH,
         )
         try:
             # What is immutable and empty takes no memory of its own.
@@ -246,6 +250,11 @@ def _refuse(value: object, immutable: bool) -> NoReturn:
     raise ValueError("no tags are read here")
 
 
+def _no_map(value: object, immutable: bool) -> NoReturn:
+    # Here, because an empty one takes a hundred times its byte.
+    raise ValueError("no maps are read here")
+
+
 def _described(entry: Any) -> tuple[str, np.dtype[Any], tuple[int, ...], int]:
     """Return name, dtype, shape and size in bytes of an array."""
     match entry:
@@ -257,9 +266,9 @@ def _described(entry: Any) -> tuple[str, np.dtype[Any], tuple[int, ...], int]:
         dtype = dtype_of(dtype_name)
     except RecordError as error:
         raise ProtocolError(error.message, key=key[:100]) from error
-    # An item of no bytes counts as one, so that a shape alone is bounded as well.
-    size = checked_size(key, list(shape), max(1, dtype.itemsize))
-    return key, dtype, shape, size if dtype.itemsize else 0
+    # An item of no bytes is one more dimension, of 0, so that a shape alone is bounded as well.
+    sizes = [*shape] if dtype.itemsize else [*shape, 0]
+    return key, dtype, shape, checked_size(key, sizes, dtype.itemsize or 1)
 
 
 def _array(data: memoryview, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:

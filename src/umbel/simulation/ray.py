@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cloudpickle
-
 from umbel.base import SYSTEM_CLOCK, THREADS_ENVIRONMENT, AppLoadError, NodeLost
 from umbel.records import encode
+from umbel.simulation.carrying import carried
 from umbel.simulation.executor import Done, Executor, Lost, Running
 from umbel.simulation.merger import Merger
 from umbel.simulation.raycluster import connect, import_ray, plan_actors, python_path
@@ -209,7 +208,7 @@ class RayExecutor(Executor):
     def merger(self, aggregator: Aggregator[Any]) -> Merger:
         if not self._in_tree:
             return super().merger(aggregator)
-        packed = self._ray.put((self._path, cloudpickle.dumps(aggregator)))
+        packed = self._ray.put((self._path, carried(aggregator)))
         return TreeMerger(
             aggregator,
             self.read,

@@ -18,10 +18,10 @@ HELLO = {"protocol_min": 1, "protocol_max": 1, "capacity": 1, "codecs": ["safete
 
 
 class Peer:
-    """Someone with a certificate, who says what it likes."""
+    """Someone with a certificate, or without TLS, who says what it likes."""
 
-    def __init__(self, here, identity: Identity) -> None:
-        keys = identity.credentials
+    def __init__(self, here, identity: Identity | None = None) -> None:
+        keys = None if identity is None else identity.credentials
         self._channel = open_blocking_channel(here.address, keys)
         self.objects = ObjectsStub(self._channel)
         self.runs = RunsStub(self._channel)

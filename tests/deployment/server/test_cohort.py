@@ -101,6 +101,24 @@ def test_of_a_large_model_one_sum_is_held_whatever_comes_first(tmp_path, monkeyp
         assert 1 <= peak < 1.5, (name, peak)
 
 
+def test_sums_in_files_that_become_one_by_a_failure_do_not_gather_in_memory(tmp_path, monkeypatch):
+    size_bytes, nodes = 1_000_000, 64
+    monkeypatch.setattr(cohort_file, "_SMALL_BYTES", 0)
+    files, aggregator = MappedFiles(), WeightedMean()
+    contents = replies(tmp_path, files, nodes, size_bytes)
+    last = {stop - 1 for _, stop in reduction_tree(nodes).blocks[::2]}
+    there = [None if at in last else content for at, content in enumerate(contents)]
+    wanted = aggregator.finish(fold(aggregator, there, nodes))
+    for failed, absent in ((last, ()), ((), last)):
+        order = [*sorted(set(range(nodes)) - last), *sorted(last)]
+        tracemalloc.start()
+        outcome = folded(tmp_path, files, contents, order, aggregator, failed, absent)
+        peak = tracemalloc.get_traced_memory()[1] / size_bytes
+        tracemalloc.stop()
+        assert same(outcome.value, wanted)
+        assert peak < 2.5, peak
+
+
 def test_a_straggler_holds_up_its_own_block_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(cohort_file, "_SMALL_BYTES", 0)
     files, nodes = MappedFiles(), 33
@@ -109,6 +127,19 @@ def test_a_straggler_holds_up_its_own_block_alone(tmp_path, monkeypatch):
     for at in range(1, nodes):
         cohort.take(at, Message(contents[at], reply_to=messages[at]))
     assert len(cohort._waiting) < reduction_tree(nodes).blocks[0][1]
+
+
+@pytest.mark.parametrize(("sums_bytes", "waiting"), [(1 << 20, 0), (20 * 64, 12)])
+def test_of_a_small_model_as_many_sums_are_begun_as_have_room(
+    tmp_path, monkeypatch, sums_bytes, waiting
+):
+    monkeypatch.setattr(cohort_file, "_SUMS_BYTES", sums_bytes)
+    nodes, files = 256, MappedFiles()
+    contents = replies(tmp_path, files, nodes, 64)
+    cohort, messages = cohort_of(tmp_path, files, contents, WeightedMean())
+    for at, _ in reduction_tree(nodes).blocks:  # 32, none of which is full
+        cohort.take(at, Message(contents[at], reply_to=messages[at]))
+    assert len(cohort._waiting) == waiting
 
 
 @pytest.mark.slow

@@ -72,6 +72,25 @@ def test_who_does_not_begin_gives_way(monkeypatch):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("bytes_s", [0, 5_000_000])
+def test_a_slow_push_leaves_room_to_others(monkeypatch, bytes_s):
+    monkeypatch.setattr(intake, "_SLOW_AFTER_S", 0.0)
+    monkeypatch.setattr(intake, "_SLOW_BYTES_S", bytes_s)
+
+    async def scenario():
+        room = Intake(8 * MB)
+        async with room.taking(("a", "x"), 8 * MB) as have_come:
+            other = asyncio.create_task(room.admit(("b", "x"), 7 * MB))
+            for _ in range(2):
+                have_come(0)
+            await settled()
+            assert other.done() == (bytes_s > 0)
+        await other
+        assert room._free == 1 * MB
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("asks_first", [True, False])
 def test_who_hangs_up_while_it_waits_takes_no_room(asks_first):
     async def pushing(room, key):
@@ -128,7 +147,7 @@ def test_room_is_never_lost_and_never_exceeded(pushes):
         await asyncio.gather(*(cut(task, after) for task, after in tasks))
         assert most <= 16 * MB
         for key in list(room._admitted):  # asked, and hung up before they began
-            room._drop(key)
+            room.drop(key)
         assert room._free == 16 * MB
         assert not room._waiting
 

@@ -13,16 +13,17 @@ from umbel.updates import Aggregator, PartialSums, add_member
 _SMALL_BYTES = 4 * 1024 * 1024
 """Of a model of at most so many bytes several sums are in memory, of a larger one that grows."""
 
-_SUMS_MAX = 16
-"""So many sums of a small model are begun at once; replies that would begin another one wait."""
+_SUMS_BYTES = 64 * 1024 * 1024
+"""So much do sums of a small model take; replies that would begin another one then wait."""
 
 
 class Cohort:
     """Adds replies as they come, with the brackets that the simulation has.
 
-    A reply whose turn has not come yet waits as a view of its file, which takes no memory. Of a
-    large model one sum at a time is in memory, whatever the order in which replies come: one block
-    of the cohort is summed after the other, and sums that wait for their siblings lie in files.
+    A reply whose turn has not come yet waits as a view of its file, which takes no memory; without
+    one there are only those that came in the stream. Of a large model one sum at a time is in
+    memory, whatever the order in which replies come: one block of the cohort is summed after the
+    other, and sums that wait for their siblings lie in files.
     """
 
     def __init__(
@@ -81,6 +82,9 @@ class Cohort:
     def _skip(self, position: int, error: Error) -> None:
         self._failures[position] = error
         self._sums.put((position, position + 1), None)
+        message = self._messages[position]
+        if _bytes_of(message) > _SMALL_BYTES and len(self._sums.in_memory()) > 1:
+            self._sums.stow(self._stowed)  # sums that lay in files have become another one
 
     def _add_from(self, position: int) -> bool:
         """Add the reply at this position and those right after it that are there, as room allows.
@@ -104,11 +108,13 @@ class Cohort:
         sums = self._sums
         if not sums.is_next(position):
             return False
+        size = max(map(_bytes_of, (self._messages[position], self._waiting[position])))
+        if size <= _SMALL_BYTES and len(self._messages) * size < _SUMS_BYTES:
+            return True
         start, end = sums.block_of(position)
         others = [span for span in sums.in_memory() if span != (start, position)]
-        size = max(map(_bytes_of, (self._messages[position], self._waiting[position])))
         if size <= _SMALL_BYTES:
-            return len(others) < _SUMS_MAX or not self._missing
+            return len(others) * size < _SUMS_BYTES or not self._missing
         if not others:
             return True
         grows = any(stop < sums.block_of(first)[1] for first, stop in others)

@@ -188,6 +188,8 @@ class NetworkGrid(Grid):
                 self._done.append(answer.reply.message_id)
                 if reply.has_error():
                     failed += 1
+                    # It may have come back with another codec: the next push asks.
+                    self._codecs.pop(message.metadata.dst_node_id, None)
                     self._run.fail(
                         message.metadata.dst_node_id, reply.error, message.metadata.message_type
                     )

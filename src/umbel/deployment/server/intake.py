@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 _MAX_BYTES = 256 * 1024 * 1024
 _SHARE_MAX_BYTES = 8 * 1024 * 1024
 """What a push takes at most, however large its object: about what gRPC reads ahead of us."""
 
+_SLOW_BYTES_S = 4_000_000
+_SLOW_SHARE_BYTES = 1024 * 1024
+"""What a push takes that brings less than this in a second: we are faster, and nothing piles up."""
+
+_SLOW_AFTER_S = 1.0
 _BEGIN_S = 30.0
 """A push that has not begun by then gives its room to others."""
 
@@ -38,16 +43,30 @@ class Intake:
     async def admit(self, key: Key, size_bytes: int) -> None:
         """Return when there is room for a push of so many bytes; it is kept for a while."""
         share = await self._room_for(key, size_bytes)
-        self._drop(key)  # of another who asked for the same meanwhile
-        timer = asyncio.get_running_loop().call_later(_BEGIN_S, self._drop, key)
+        self.drop(key)  # of another who asked for the same meanwhile
+        timer = asyncio.get_running_loop().call_later(_BEGIN_S, self.drop, key)
         self._admitted[key] = share, timer
 
     @asynccontextmanager
-    async def taking(self, key: Key, size_bytes: int) -> AsyncIterator[None]:
-        """Let a push have its room while the block runs; one that never asked waits for it here."""
+    async def taking(self, key: Key, size_bytes: int) -> AsyncIterator[Callable[[int], None]]:
+        """Let a push have its room while the block runs; one that never asked waits for it here.
+
+        The block tells how many bytes have come so far; a slow push leaves room to others.
+        """
         share = await self._room_for(key, size_bytes)
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+
+        def have_come(count: int) -> None:
+            nonlocal share
+            seconds = clock() - begun
+            is_slow = seconds >= _SLOW_AFTER_S and count < _SLOW_BYTES_S * seconds
+            if is_slow and share > _SLOW_SHARE_BYTES:
+                spare, share = share - _SLOW_SHARE_BYTES, _SLOW_SHARE_BYTES
+                self._leave(spare)
+
         try:
-            yield
+            yield have_come
         finally:
             self._leave(share)
 
@@ -72,7 +91,8 @@ class Intake:
             raise
         return share
 
-    def _drop(self, key: Key) -> None:
+    def drop(self, key: Key) -> None:
+        """Give the room of a push that has not begun to others."""
         if key in self._admitted:
             share, timer = self._admitted.pop(key)
             timer.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import IO, Any
 
 import grpc
@@ -24,6 +24,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 MayPull = Callable[[Caller, str], bool]
 MayPush = Callable[[Caller], bool]
 _ROLES = ("node", "user", "admin")
+_FREE = nullcontext[Callable[[int], None]](lambda count: None)
 _CHUNK_S = 120.0
 """A push of which nothing comes for so long is cut off; it can go on where it was."""
 
@@ -83,7 +84,8 @@ class ObjectsService:
                 "nothing waits for an object of this node",
                 hint="push the reply to a task, as long as its answer is wanted",
             )
-        return wire.PushReply(stored_bytes=await self._take(request_iterator, context.peer()))
+        peer = context.peer() if _waits(caller) else None
+        return wire.PushReply(stored_bytes=await self._take(request_iterator, peer))
 
     async def pull(self, request: wire.PullRequest, context: _Context) -> AsyncIterator[bytes]:
         """Send an object in chunks."""
@@ -111,10 +113,14 @@ class ObjectsService:
     @refusing
     async def stat(self, request: wire.StatRequest, context: _Context) -> wire.StatReply:
         """Say how much there is of objects: of those to be pushed, when there is room for them."""
-        may_push = self._may_push(self._callers.known(context).require(*_ROLES))
-        for name, size in zip(request.hashes, request.sizes_bytes, strict=False):
-            if may_push and self._store.size(name) is None:
-                await self._intake.admit((context.peer(), name), size)
+        caller = self._callers.known(context).require(*_ROLES)
+        sizes_bytes = request.sizes_bytes if _waits(caller) and self._may_push(caller) else ()
+        for name, size in zip(request.hashes, sizes_bytes, strict=False):
+            if self._store.size(name) is None:
+                key = context.peer(), name
+                await self._intake.admit(key, size)
+                if self._store.size(name) is not None:  # another has pushed the same meanwhile
+                    self._intake.drop(key)
         for name in request.hashes:
             self._store.touch(name)  # whoever learns that it is here may refer to it next
         sizes = [self._store.size(name) for name in request.hashes]
@@ -138,21 +144,35 @@ class ObjectsService:
             else:
                 file.close()
 
-    async def _take(self, chunks: AsyncIterator[bytes], peer: str) -> int:
-        """Write the chunks of one object; return how many of its bytes are stored."""
+    async def _take(self, chunks: AsyncIterator[bytes], peer: str | None) -> int:
+        """Write the chunks of one object; return how many of its bytes are stored.
+
+        Who is no peer needs no room.
+        """
         coming = _in_time(chunks)
         item, chunk = read_push(await anext(coming, b""))
         if not item.hash:
             raise ProtocolError("a push begins with the object's name and size")
-        async with self._intake.taking((peer, item.hash), item.size_bytes):
+        intake = self._intake.taking((peer, item.hash), item.size_bytes) if peer else _FREE
+        async with intake as have_come:
             if self._store.touch(item.hash):
                 return item.size_bytes
+            begin = chunk.offset
             offset = await asyncio.to_thread(store, self._store, item, chunk)
             async for raw in coming:
+                have_come(offset - begin)
                 offset = await asyncio.to_thread(store, self._store, item, read_push(raw)[1])
             if offset == item.size_bytes:
                 await asyncio.to_thread(self._store.finish, item.hash, item.size_bytes)
         return offset
+
+
+def _waits(caller: Caller) -> bool:
+    """Whether it pushes only when there is room, unlike a user, whose app is small and waited for.
+
+    Without TLS they cannot be told apart.
+    """
+    return caller.principal is None or caller.node_id is not None
 
 
 async def _in_time(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
