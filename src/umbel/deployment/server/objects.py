@@ -25,7 +25,7 @@ MayPull = Callable[[Caller, str], bool]
 MayPush = Callable[[Caller], bool]
 _ROLES = ("node", "user", "admin")
 _FREE = nullcontext[Callable[[int], None]](lambda count: None)
-_CHUNK_S = 120.0
+_CHUNK_S = 600.0
 """A push of which nothing comes for so long is cut off; it can go on where it was."""
 
 
