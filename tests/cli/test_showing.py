@@ -23,7 +23,7 @@ def test_ls_lists_the_newest_first(umbel: Callable[..., Result], write_run: Writ
     assert result.exit_code == 0
     rows = [line for line in result.stdout.splitlines() if "20270101" in line]
     assert [row.split()[0] for row in rows] == ["20270101-3", "20270101-2", "20270101-1"]
-    assert "succeeded" in rows[2]
+    assert [row.split()[2] for row in rows] == ["unfinished", "failed", "succeeded"]
     assert "loss 1  accuracy 0.7" in rows[2]
     assert "1/1" in rows[0]
 

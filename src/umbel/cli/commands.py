@@ -107,6 +107,8 @@ def run(
                 app_dir, on, config or [], seed, sign, stream=stream, as_json=as_json
             )
             raise typer.Exit(status)
+    if stream or sign is not None:
+        raise typer.BadParameter("--stream and --sign go with --on")
     from umbel.cli.running import RunRequest, run_app
 
     request = RunRequest(

@@ -47,16 +47,16 @@ def server(
         typer.Option(metavar="HOST:PORT", help="How others reach it; stands in tokens."),
     ] = None,
     http_port: Annotated[
-        int | None, typer.Option(help="For /healthz, /readyz and /metrics.")
+        int | None, typer.Option(min=1, max=65535, help="For /healthz, /readyz and /metrics.")
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="No TLS: everybody may do everything.")
     ] = False,
     node_grace_s: Annotated[
-        float, typer.Option(help="Seconds that work waits for a node that is away.")
+        float, typer.Option(min=0, help="Seconds that work waits for a node that is away.")
     ] = 300.0,
     objects_max_bytes: Annotated[
-        int | None, typer.Option(help="What the object store may hold.")
+        int | None, typer.Option(min=1, help="Bytes that the object store may hold.")
     ] = None,
     keep_runs_days: Annotated[
         float | None,

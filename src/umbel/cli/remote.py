@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,8 +36,16 @@ def add_connection(
     if token is not None:
         if insecure or address:
             raise ConfigError("a token says where to connect", hint="give --join alone")
+        # Before the token is used, and before the key of another connection is overwritten.
+        connections.check_free(name, replace=replace)
+        grant = JoinToken.decode(token)
+        if grant.role == "node":
+            raise ConfigError(
+                "the token is for a node, not for a user",
+                hint="for a user: umbel token create --role user --name alice",
+            )
         folder = connections.identity_dir(name)
-        identity = join(JoinToken.decode(token), folder, getpass.getuser())
+        identity = join(grant, folder, getpass.getuser())
         connection = Connection(name, identity.address, identity_dir=folder)
     elif address and insecure:
         connection = Connection(name, address, insecure=True)
@@ -131,7 +140,8 @@ def print_log(run: str, on: str | None, *, follow: bool, as_json: bool) -> int:
             return _follow(server, run_id, as_json=False)
         for entry in server.watch(run_id, follow=False):
             at = datetime.fromtimestamp(entry["at"], UTC).strftime("%H:%M:%S")
-            console().print(f"{at} {entry['event']} {entry['data']}", soft_wrap=True)
+            facts = " ".join(f"{key}={json.dumps(value)}" for key, value in entry["data"].items())
+            console().print(f"{at} {entry['event']} {facts}", soft_wrap=True)
         return 0
 
 
@@ -155,7 +165,8 @@ def _follow(server: UserClient, run_id: str, *, as_json: bool) -> int:
             out.print(last_round_table(history))
         if history.privacy is not None:
             out.print(privacy_text(history), soft_wrap=True)
-        out.print(f"umbel pull {run_id} fetches the model, the metrics and the log", soft_wrap=True)
+        model = "the model, " if state.status == "succeeded" else ""
+        out.print(f"umbel pull {run_id} fetches {model}the metrics and the log", soft_wrap=True)
     return 0 if state.status == "succeeded" else FAILED
 
 
@@ -174,7 +185,11 @@ def resume_run(run: str, on: str | None, as_json: bool) -> None:
 def remove_remote_run(run: str, on: str, as_json: bool) -> None:
     """Have a server forget a run that is over."""
     with client(on) as server:
-        _print_state(server.remove(_find(server, run)), as_json)
+        removed = server.remove(_find(server, run))
+    if as_json:
+        print_json({"success": True, **_facts(removed)})
+    else:
+        console().print(f"{removed.run_id} removed")
 
 
 def pull_run(run: str, on: str | None, out: Path | None, as_json: bool) -> None:
@@ -203,7 +218,7 @@ def print_remote_runs(on: str, as_json: bool) -> None:
     table = Table("run", "app", "status", "owner", "detail", box=SIMPLE_HEAD)
     table.columns[0].no_wrap = True
     for run in runs:
-        status = f"[{STATUS_STYLES.get(run.status, 'dim')}]{run.status}"
+        status = Text(run.status, style=STATUS_STYLES.get(run.status, "dim"))
         table.add_row(run.run_id, run.app_name, status, run.owner, run.detail)
     console().print(table if runs else f"No runs on {on}.")
 

@@ -9,6 +9,8 @@ import logging
 import signal
 import socket
 import sys
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +42,15 @@ def create_token(
     if data_dir is None:
         from umbel.cli.remote import client
 
+        if address:
+            raise ConfigError("--address goes with --data", hint="a server knows its own address")
         with client(on) as server:
             return server.create_token(role, name, ttl_s)
+    if on is not None:
+        raise ConfigError(
+            "a token comes from a data folder or from a server",
+            hint="give --data on the server's machine, or else --on",
+        )
     from umbel.deployment import Authority, granted_role, remembered_addresses
     from umbel.deployment import create_token as create
 
@@ -69,7 +78,11 @@ def run_server(settings: ServerSettings, *, log_json: bool) -> None:
         reached = reached_at(settings.addresses, settings.host, port)
         remember_addresses(settings.data_dir, reached)
         tls = "without TLS" if settings.insecure else "mutual TLS"
-        out.print(f"umbel server on {settings.host}:{port} ({tls}), data in {settings.data_dir}")
+        text = f"umbel server on {settings.host}:{port} ({tls}), data in {settings.data_dir}"
+        if log_json:
+            logging.getLogger("umbel.deployment").info(text)
+        else:
+            out.print(text)
 
     async def main() -> None:
         ended = asyncio.Event()
@@ -102,14 +115,23 @@ def run_node(
 
     rules = None if policy is None else read_policy(policy)
     identity_dir = data_dir / "identity"
+    chosen = {key: value for key, value in settings.items() if value is not None}
+    chosen |= {"identity_dir": None if insecure else identity_dir, "policy": rules}
+    # Wrong settings are found before a token is used, which works once.
+    told = NodeSettings(address=address or "", data_dir=data_dir, **chosen)
+    told.check_apps()
     if insecure:
         if address is None:
             raise ConfigError("where is the server?", hint="umbel node HOST:PORT --insecure")
     else:
         if token is not None:
             grant = JoinToken.decode(token)
-            name = settings.get("name") or socket.gethostname()
-            identity = join(grant, identity_dir, name, settings["tags"])
+            if grant.role != "node":
+                raise ConfigError(
+                    f"the token is for a user of the role {grant.role}, not for a node",
+                    hint="for a node: umbel token create --role node",
+                )
+            identity = join(grant, identity_dir, told.name, told.tags)
         else:
             identity = Identity.load(identity_dir)
         identity.check_valid(SYSTEM_CLOCK.now())
@@ -121,11 +143,11 @@ def run_node(
             facts = {"at": SYSTEM_CLOCK.now(), "event": event.kind, "text": event.text}
             print_json(facts | ({"run-id": event.run_id} if event.run_id else {}))
         else:
-            out.print(event.text, soft_wrap=True)
+            at = datetime.fromtimestamp(SYSTEM_CLOCK.now()).strftime("%Y-%m-%d %H:%M:%S")
+            what = f"run {event.run_id} {event.kind.replace('_', ' ')}: " if event.run_id else ""
+            out.print(f"{at} {what}{event.text}", soft_wrap=True)
 
-    chosen = {key: value for key, value in settings.items() if value is not None}
-    chosen |= {"identity_dir": None if insecure else identity_dir, "policy": rules}
-    serve_node(NodeSettings(address=address, data_dir=data_dir, **chosen), show)
+    serve_node(replace(told, address=address), show)
 
 
 def key_values(pairs: list[str], option: str) -> dict[str, Scalar]:
@@ -145,7 +167,7 @@ def key_values(pairs: list[str], option: str) -> dict[str, Scalar]:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return host == "localhost"
 

@@ -29,6 +29,7 @@ def print_runs(runs_dir: Path, as_json: bool) -> None:
     """List the runs in a folder, the newest first; a run that cannot be read is named as such."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
+    from rich.text import Text
 
     rows = []
     for folder in run_folders(runs_dir):
@@ -50,7 +51,7 @@ def print_runs(runs_dir: Path, as_json: bool) -> None:
         table.add_row(
             folder.name,
             app_name(history),
-            f"[{STATUS_STYLES.get(history.status, 'dim')}]{history.status}",
+            Text(history.status, style=STATUS_STYLES.get(history.status, "dim")),
             f"{history.rounds}/{history.num_rounds}",
             metrics_text(headline_metrics(history)),
         )

@@ -33,7 +33,7 @@ def split_address(address: str) -> tuple[str, int]:
     match = _ADDRESS.fullmatch(address)
     if match is None or not 0 < int(match[2]) < 65536:
         raise ConfigError(
-            f"{address!r} is no address", hint="write host:port, such as fl.example.org:9050"
+            f"{address!r} is no address", hint="write host:port, such as fl.example.org:9200"
         )
     return match[1].strip("[]"), int(match[2])
 

@@ -141,14 +141,23 @@ class Connections:
         ConfigError
             If there is one of this name and it may not, or the file cannot be read.
         """
-        connections = self._read()
-        if connection.name in connections and not replace:
+        self.check_free(connection.name, replace=replace)
+        self._write(self._read() | {connection.name: connection})
+
+    def check_free(self, name: str, *, replace: bool) -> None:
+        """Refuse a name that another connection has, unless that is to be replaced.
+
+        Raises
+        ------
+        ConfigError
+            If there is one of that name.
+        """
+        if not replace and (there := self._read().get(name)) is not None:
             raise ConfigError(
-                f"there is a connection {connection.name} already",
-                hint="take another name, or remove it first",
-                address=connections[connection.name].address,
+                f"there is a connection {name} already",
+                hint="take another name, or replace it: --replace",
+                address=there.address,
             )
-        self._write(connections | {connection.name: connection})
 
     def remove(self, name: str) -> None:
         """Forget a connection, and its key and certificate where they lie among these settings.

@@ -1,12 +1,14 @@
 """A node over real sockets, with a real worker process, against a server that follows a script."""
 
 import asyncio
+import errno
 import os
 
 import numpy as np
 import pytest
 
 from umbel.base import VersionMismatch, content_hash
+from umbel.deployment.node.journal import Journal
 from umbel.deployment.wire import umbel_pb2 as wire
 from umbel.records import ErrorCode
 
@@ -324,5 +326,24 @@ def test_an_object_is_named_by_its_content(kit):
             session.welcome()
             reply = await session.answer_to(kit.query("zeros", size=100_000))
             assert content_hash([server.objects.complete[reply.body.hash]]) == reply.body.hash
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_is_a_failure_of_the_task(kit, monkeypatch):
+    def full(journal, outcome):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def main():
+        async with kit.listening() as server, kit.node(kit.settings(server)) as events:
+            session = await server.session()
+            session.welcome()
+            with monkeypatch.context() as patched:
+                patched.setattr(Journal, "commit", full)
+                reply = await session.answer_to(kit.train(server))
+                assert "No space left on device" in reply.failure.reason
+                await events.wait("failed", "No space left on device")
+            again = await session.answer_to(kit.train(server))
+            assert kit.metrics(server, again)["seen"] == 1
 
     asyncio.run(main())

@@ -9,6 +9,7 @@ from umbel.deployment.bundle.layout import (
 )
 from umbel.deployment.bundle.packing import build_bundle, bundle_hash
 from umbel.deployment.bundle.signing import (
+    check_public_key,
     claimed_signer,
     create_signing_key,
     new_signing_key,
@@ -27,6 +28,7 @@ __all__ = [
     "PackedFile",
     "build_bundle",
     "bundle_hash",
+    "check_public_key",
     "claimed_signer",
     "create_signing_key",
     "new_signing_key",

@@ -190,6 +190,17 @@ def _load(key_pem: bytes) -> Ed25519PrivateKey:
     return key
 
 
+def check_public_key(text: str) -> None:
+    """Refuse what is no public key as ``public_key`` writes it.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    _trusted_key(text)
+
+
 def _trusted_key(text: str) -> bytes:
     try:
         return _raw_key(text)

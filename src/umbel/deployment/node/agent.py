@@ -123,7 +123,8 @@ class Agent:
     async def _finish(self) -> None:
         """Finish the tasks that run, and hand over what is done if the server is there."""
         self._is_leaving = True
-        self._say("leaving", f"finishing {len(self._running)} tasks first")
+        work = f", once its {len(self._running)} tasks are done" if self._running else ""
+        self._say("leaving", f"the node leaves{work}")
         begun = [task for name, task in self._tasks.items() if name in self._running]
         await _end({task for name, task in self._tasks.items() if name not in self._running})
         if begun:
@@ -173,7 +174,8 @@ class Agent:
         """Take what the server sends until the session ends."""
         self._connection.set_result(connection)
         self._say(
-            "connected", f"connected to {self._settings.address} as {connection.welcome.node_id}"
+            "connected",
+            f"connected to {self._settings.address} as node {connection.welcome.node_id}",
         )
         beside = {asyncio.create_task(connection.beat())}
         if identity is not None and (folder := self._settings.identity_dir) is not None:
@@ -257,7 +259,8 @@ class Agent:
                 expected = isinstance(error, UmbelError)
                 code = ErrorCode.MESSAGE_UNAVAILABLE if expected else ErrorCode.UNKNOWN
                 outcome = self._failed(*ids, error, code)
-                self._journal.commit(outcome)
+                with suppress(OSError):  # a full disk, say: the server is told all the same
+                    self._journal.commit(outcome)
         finally:
             self._tasks.pop(task.message_id, None)
             self._running.discard(task.message_id)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from umbel.base import ConfigError, Scalar
+from umbel.base import AppProject, ConfigError, Scalar
 from umbel.clientapp import ClientApp, Policy, parse_policy
+from umbel.deployment.bundle import check_public_key
 from umbel.deployment.channel import Credentials
 from umbel.records import DEFAULT_CODEC, codec_of
 
@@ -113,6 +114,19 @@ class NodeSettings:
                 "a node runs either its own app or what others sign",
                 hint="give --app alone, or --trust",
             )
+
+    def check_apps(self) -> None:
+        """Refuse a choice of apps that cannot run: no node would connect only to refuse all.
+
+        Raises
+        ------
+        ConfigError
+            The app cannot be read, or a key to trust is none.
+        """
+        if self.app is not None:
+            AppProject.read(self.app)
+        for key in self.trust:
+            check_public_key(key)
 
     @property
     def trusted(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import uvicorn
@@ -11,6 +12,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+
+from umbel.base import ConfigError
 
 
 def http_app(registry: CollectorRegistry, not_ready: Callable[[], str | None]) -> Starlette:
@@ -52,9 +55,26 @@ class HttpServer:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen.
+
+        Raises
+        ------
+        ConfigError
+            The port cannot be listened on.
+        """
+        config = self._server.config
+        host = config.host.strip("[]")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            listening = socket.create_server((host, config.port), family=family)
+        except OSError as error:
+            reason = str(error.strerror).partition(" (")[0]
+            raise ConfigError(
+                f"the HTTP port {config.host}:{config.port} cannot be listened on: {reason}",
+                hint="choose another: --http-port",
+            ) from error
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        self._task = asyncio.create_task(self._server._serve())
+        self._task = asyncio.create_task(self._server._serve([listening]))
         while not self._server.started:
             if self._task.done():
                 await self._task

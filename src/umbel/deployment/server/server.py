@@ -186,8 +186,8 @@ class Server:
             return server.add_secure_port(address, self._certificate.for_handshakes())
         except RuntimeError as error:
             raise ConfigError(
-                f"{address} cannot be listened on: {error}",
-                hint="does another server run there? Choose another port",
+                f"{address} cannot be listened on",
+                hint="is that an address of this machine (IPv6 in brackets), and is the port free?",
             ) from error
 
     def _check(self, caller: Caller) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from umbel.base import SYSTEM_CLOCK, ConfigError
 from umbel.coordinator import Limits
+from umbel.deployment.addresses import split_address
 from umbel.deployment.authority import Authority
 from umbel.deployment.certificates import Principal
 from umbel.deployment.channel import Credentials
@@ -76,6 +77,8 @@ class ServerSettings:
         object.__setattr__(self, "data_dir", self.data_dir.absolute())
         for principal in self.revoked:
             Principal.parse(principal)  # a slip of the pen would let somebody in
+        for address in self.addresses:
+            split_address(address)  # or tokens would be made that lead nowhere
 
     @property
     def limits(self) -> Limits:
