@@ -125,7 +125,8 @@ async def _end(
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), _GOODBYE_S)
+        async with asyncio.timeout(_GOODBYE_S):
+            await process.wait()
     except TimeoutError:
         process.kill()
         await process.wait()

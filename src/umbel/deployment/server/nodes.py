@@ -176,7 +176,8 @@ class NodesService(NodesServicer):
 
 async def _first(incoming: AsyncIterator[wire.FromNode]) -> wire.Hello:
     try:
-        item = await asyncio.wait_for(anext(incoming, None), _HELLO_S)
+        async with asyncio.timeout(_HELLO_S):
+            item = await anext(incoming, None)
     except TimeoutError:
         item = None
     if item is None or item.WhichOneof("kind") != "hello":

@@ -222,8 +222,10 @@ class Plane:
             wait_s: float | None = max(wake_at - now, 0.001)
             if self._unwanted:
                 wait_s = min(wait_s or _IDLE_OBJECT_S, _IDLE_OBJECT_S)
+            # Not asyncio.wait_for, which in Python 3.11 may swallow what cancels this loop.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), wait_s)
+                async with asyncio.timeout(wait_s):
+                    await self._changed.wait()
 
     def spec(self, run_id: str) -> RunSpec:
         """Return what is to be known of a run to launch it and to tell nodes about it."""
@@ -297,10 +299,10 @@ class Plane:
         """Return the connected nodes once there are so many, or when the time has passed."""
         async with self._nodes_changed:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(
-                    self._nodes_changed.wait_for(lambda: len(self.state.connected()) >= at_least),
-                    timeout_s,
-                )
+                async with asyncio.timeout(timeout_s):
+                    await self._nodes_changed.wait_for(
+                        lambda: len(self.state.connected()) >= at_least
+                    )
         return self.state.connected()
 
     async def nodes_changed(self) -> None:
