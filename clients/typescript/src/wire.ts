@@ -60,7 +60,7 @@ export interface NodesClient extends grpc.Client {
   Connect(): grpc.ClientDuplexStream<FromNode, ToNode>;
 }
 export interface ObjectsClient extends grpc.Client {
-  Stat(request: { hashes: string[] }, done: Callback<StatReply>): grpc.ClientUnaryCall;
+  Stat(request: { hashes: string[]; sizes_bytes?: string[] }, done: Callback<StatReply>): grpc.ClientUnaryCall;
   Pull(request: { object: ObjectName; offset: string; accepts: number[] }): grpc.ClientReadableStream<Chunk>;
   Push(done: Callback<PushReply>): grpc.ClientWritableStream<{ object?: ObjectName; chunk: Chunk }>;
 }
