@@ -136,6 +136,13 @@ class Client:
         return data
 
 
+async def ended(living):
+    """End a client; gRPC may take a cancellation for one of its own, and go on."""
+    while not living.done():
+        living.cancel()
+        await asyncio.wait({living}, timeout=1)
+
+
 def judge(address, names, client, patience_s=20.0, codec="safetensors"):
     """Return the verdicts on a client, a coroutine, over the cases of these names."""
 
@@ -151,8 +158,7 @@ def judge(address, names, client, patience_s=20.0, codec="safetensors"):
                 on_verdict=print,
             )
         finally:
-            living.cancel()
-            await asyncio.wait({living})
+            await ended(living)
 
     return {verdict.name: verdict.wrong for verdict in asyncio.run(main())}
 
@@ -218,8 +224,7 @@ def test_the_command_fails_when_a_case_does(address):
         )
         living = asyncio.create_task(Client(address, "is somebody else each time").live())
         out, _ = await process.communicate()
-        living.cancel()
-        await asyncio.wait({living})
+        await ended(living)
         return process.returncode, json.loads(out)
 
     status, said = asyncio.run(main())
