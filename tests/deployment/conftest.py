@@ -1,9 +1,11 @@
 """What the tests of deployment share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from local_deployment import LocalDeployment
+from renewing import Here, init_server, serving
 
 from umbel.base import VirtualClock
 from umbel.deployment.authority import Authority
@@ -30,3 +32,17 @@ def deployment(tmp_path_factory) -> Iterator[LocalDeployment]:
             here.start_node(number, "--trust-any", "--set", "num-partitions=2")
         here.connect().close()
         yield here
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """The folder of a server that has its keys."""
+    init_server(tmp_path / "server")
+    return tmp_path / "server"
+
+
+@pytest.fixture
+def here(data) -> Iterator[Here]:
+    """A server in this process, over TLS, in the folder ``data``."""
+    with serving(data) as server:
+        yield server

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -128,20 +129,25 @@ class TestApps:
         assert "nowhere" in json.dumps(told)
 
 
+@contextmanager
+def held_in_round_2(deployment, user, gate, *options):
+    """Begin a run, and let it get no further than its second round while the block runs."""
+    gate.touch()
+    with gate.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        begun = deployment.umbel(
+            *("run", SCENARIOS, "--on", "local", "--json", "-c", f"gate={gate}", *options)
+        )
+        for entry in user.watch(begun["run-id"], follow=True):
+            if entry["event"] == "phase_started" and entry["data"]["round"] == 2:
+                break
+        yield begun["run-id"]
+
+
 class TestStopping:
     def test_a_stopped_run_goes_on_where_it_was(self, deployment, user, tmp_path):
-        gate = tmp_path / "gate"
-        gate.touch()
-        with gate.open() as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            begun = deployment.umbel(
-                *("run", SCENARIOS, "--on", "local", "--json", "--seed", "7"),
-                *("-c", "num-rounds=3", "-c", f"gate={gate}"),
-            )
-            run_id = begun["run-id"]
-            for entry in user.watch(run_id, follow=True):
-                if entry["event"] == "phase_started" and entry["data"]["round"] == 2:
-                    break
+        options = ("--seed", "7", "-c", "num-rounds=3")
+        with held_in_round_2(deployment, user, tmp_path / "gate", *options) as run_id:
             stopped = deployment.umbel("stop", run_id, "--on", "local", "--json")
             assert (stopped["status"], stopped["detail"]) == ("stopped", "stopped by me")
             deployment.umbel("stop", run_id, "--on", "local", "--json", status=2)
@@ -158,17 +164,7 @@ class TestStopping:
 
 class TestRemoving:
     def test_a_run_that_is_over_leaves_nothing(self, deployment, user, tmp_path):
-        gate = tmp_path / "gate"
-        gate.touch()
-        with gate.open() as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            begun = deployment.umbel(
-                *("run", SCENARIOS, "--on", "local", "--json", "-c", f"gate={gate}")
-            )
-            run_id = begun["run-id"]
-            for entry in user.watch(run_id, follow=True):
-                if entry["event"] == "phase_started" and entry["data"]["round"] == 2:
-                    break
+        with held_in_round_2(deployment, user, tmp_path / "gate") as run_id:
             refused = deployment.umbel("rm", run_id, "--on", "local", "--json", status=2)
             assert "stop it first" in refused["error-message"]
             deployment.umbel("stop", run_id, "--on", "local", "--json")

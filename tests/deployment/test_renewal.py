@@ -36,18 +36,6 @@ from umbel.deployment.wire import umbel_pb2 as wire
 SCENARIOS = Path(__file__).parent / "apps" / "scenarios"
 
 
-@pytest.fixture
-def data(tmp_path) -> Path:
-    init_server(tmp_path / "server")
-    return tmp_path / "server"
-
-
-@pytest.fixture
-def here(data):
-    with serving(data) as server:
-        yield server
-
-
 class TestTheServerGivesANewOne:
     @pytest.mark.parametrize(
         ("role", "name", "who"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from local_deployment import until
 from prometheus_client import generate_latest
-from renewing import DAY, NOW, aged, enrolment, init_server, request, serving
+from renewing import DAY, NOW, aged, enrolment, request, serving
 from wire_peers import Peer, refused
 
 from umbel.base import ConfigError, VirtualClock
@@ -18,18 +18,6 @@ from umbel.deployment.server.certificate import ServerCertificate
 from umbel.deployment.server.metrics import plane_registry
 from umbel.deployment.server.settings import renewed_in_time
 from umbel.deployment.wire import umbel_pb2 as wire
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    init_server(tmp_path / "server")
-    return tmp_path / "server"
-
-
-@pytest.fixture
-def here(data):
-    with serving(data) as server:
-        yield server
 
 
 def shown(here, client: Identity, folder: Path) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from umbel.base import UmbelError
 from umbel.deployment.node.service import serve_node
 from umbel.deployment.node.settings import NodeEvent, NodeSettings, read_policy
+from umbel.records import DEFAULT_CODEC
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     parser.add_argument("--codec", action="append", dest="codecs")
     options = vars(parser.parse_args())
     file = options.pop("policy")
-    options["codecs"] = tuple(options["codecs"] or ["safetensors"])
+    options["codecs"] = tuple(options["codecs"] or [DEFAULT_CODEC])
     try:
         policy = None if file is None else read_policy(file)
         serve_node(NodeSettings(**options, policy=policy), _print)

@@ -72,12 +72,10 @@ class Intake:
 
     async def _room_for(self, key: Key, size_bytes: int) -> int:
         share = min(size_bytes, _SHARE_MAX_BYTES)
-        if key in self._admitted:
-            admitted, timer = self._admitted.pop(key)
-            timer.cancel()
-            if admitted >= share:
-                return admitted
-            self._leave(admitted)  # it asked for less than it brings
+        admitted = self._withdraw(key)
+        if admitted is not None and admitted >= share:
+            return admitted
+        self._leave(admitted or 0)  # it asked for less than it brings, or not at all
         if not self._waiting and share <= self._free:
             self._free -= share
             return share
@@ -93,10 +91,13 @@ class Intake:
 
     def drop(self, key: Key) -> None:
         """Give the room of a push that has not begun to others."""
-        if key in self._admitted:
-            share, timer = self._admitted.pop(key)
+        self._leave(self._withdraw(key) or 0)
+
+    def _withdraw(self, key: Key) -> int | None:
+        share, timer = self._admitted.pop(key, (None, None))
+        if timer is not None:
             timer.cancel()
-            self._leave(share)
+        return share
 
     def _leave(self, share: int) -> None:
         self._free += share

@@ -98,8 +98,7 @@ class RunsService(RunsServicer):
     async def Stop(  # noqa: N802
         self, request: wire.RunRequest, context: _Context
     ) -> wire.RunState:
-        caller = self._callers.known(context).require("user", "admin")
-        run = self._run(request.run_id, caller)
+        caller, run = self._asked(request, context)
         detail = f"stopped by {caller.name}"
         await self._plane.submit(
             RunEnded(at=self._plane.clock.now(), run=run.id, status="stopped", detail=detail)
@@ -110,8 +109,7 @@ class RunsService(RunsServicer):
     async def Resume(  # noqa: N802
         self, request: wire.RunRequest, context: _Context
     ) -> wire.RunState:
-        caller = self._callers.known(context).require("user", "admin")
-        run = self._run(request.run_id, caller)
+        caller, run = self._asked(request, context)
         await self._plane.submit(RunResumed(at=self._plane.clock.now(), run=run.id))
         return self._state(self._run(run.id, caller))
 
@@ -119,8 +117,7 @@ class RunsService(RunsServicer):
     async def Files(  # noqa: N802
         self, request: wire.RunRequest, context: _Context
     ) -> wire.FilesReply:
-        caller = self._callers.known(context).require("user", "admin")
-        run = self._run(request.run_id, caller)
+        caller, run = self._asked(request, context)
         files = {}
         for name in _FILES:
             path = self._runs_dir / run.id / name
@@ -132,8 +129,7 @@ class RunsService(RunsServicer):
     async def Remove(  # noqa: N802
         self, request: wire.RunRequest, context: _Context
     ) -> wire.RunState:
-        caller = self._callers.known(context).require("user", "admin")
-        run = self._run(request.run_id, caller)
+        _, run = self._asked(request, context)
         state = self._state(run)
         state.status = "removed"
         await self._plane.submit(RunRemoved(at=self._plane.clock.now(), run=run.id))
@@ -178,6 +174,11 @@ class RunsService(RunsServicer):
             )
         )
         return wire.CreateTokenReply(token=token.encode())
+
+    def _asked(self, request: wire.RunRequest, context: _Context) -> tuple[Caller, Run]:
+        """Return who asks, and the run that the request names."""
+        caller = self._callers.known(context).require("user", "admin")
+        return caller, self._run(request.run_id, caller)
 
     def _run(self, run_id: str, caller: Caller) -> Run:
         """Return a run of the caller's, or any to an admin; others do not exist."""
